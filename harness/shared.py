@@ -1,0 +1,89 @@
+"""What every method starts from, what a dataset must offer, and what a suite may look at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from harness.artifacts import (
+    Demonstrations,
+    Policy,
+    Preferences,
+    Probes,
+    Prompts,
+    Samples,
+    Texts,
+    Truth,
+)
+from harness.judge import Judge
+
+
+def derived_seed(seed: int, *names: str | int) -> int:
+    """Return a seed in [0, 2**31) hashed from a seed and names, so that neighbours never meet.
+
+    (seed 0, step 1) and (seed 1, step 0) draw differently, which adding would not give.
+    """
+    text = "/".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a dataset offers, each part as an artifact or a way to plan one.
+
+    `preferences` takes the SFT policy because an embedded world samples its pairs from it; fixed
+    data ignores it. `truth` is opened by the gold judge alone.
+    """
+
+    demonstrations: Demonstrations
+    preferences: Callable[[Policy], Preferences]
+    prompts: Prompts
+    validation: Prompts
+    test: Prompts
+    truth: Truth | None = None
+    assistant: Policy | None = None
+    annotator: Judge | None = None
+    pretraining: Texts | None = None
+    probes: Probes | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every method in a cell starts from; test prompts are not in it, so none can reach them."""
+
+    base: Policy
+    sft: Policy
+    demonstrations: Demonstrations
+    preferences: Preferences
+    prompts: Prompts
+    validation: Prompts
+    labeller: Judge | None
+    assistant: Policy | None
+    annotator: Judge | None
+    pretraining: Texts | None
+    max_new_tokens: int
+    seed: int
+
+    def seed_for(self, *names: str | int) -> int:
+        """Return a seed for one use, hashed from the cell's seed and the names given."""
+        return derived_seed(self.seed, *names)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a suite may look at: one cell's policy and answers, and SFT's to the same prompts.
+
+    `samples` and `opponent` are keyed by decoding: "T=1" (several samples a prompt) and "greedy".
+    """
+
+    policy: Policy
+    base: Policy
+    sft: Policy
+    samples: Mapping[str, Samples]
+    opponent: Mapping[str, Samples]
+    test: Prompts
+    truth: Truth | None
+    probes: Probes | None
+    judge: Judge | None
+    seed: int

@@ -1,0 +1,338 @@
+"""Stages: named, versioned work that turns artifacts into a new artifact.
+
+Calling a stage runs nothing. It returns an artifact whose id follows from the stage's name and
+version, its settings, and the ids of its inputs. Two methods that ask for the same work therefore
+hold the same artifact, and the harness does that work once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
+
+from harness.draft import Draft
+
+P = ParamSpec("P")
+A = TypeVar("A", bound="Artifact")
+
+OURS = ("harness", "methods", "evals")
+DISTRIBUTION = "alignment-matrix"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which stage makes an artifact, from which arguments, and which line asked for it first."""
+
+    stage: Stage[Any, Any]
+    arguments: Mapping[str, Any]
+    asked_at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as plain JSON, enough to make the artifact in another process."""
+        arguments = {key: plain(value, whole=True) for key, value in self.arguments.items()}
+        return {
+            "stage": self.stage.full_name,
+            "version": self.stage.version,
+            "arguments": arguments,
+            "asked_at": self.asked_at,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the SHA-256 of the recipe: name, version, settings, ids of inputs."""
+        identity = {key: plain(value) for key, value in self.arguments.items()}
+        recipe = [self.stage.full_name, self.stage.version, identity]
+        text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Artifact:
+    """A folder that a stage will write, or has written."""
+
+    kinds: ClassVar[dict[str, type[Artifact]]] = {}
+
+    def __init__(self, id: str, recipe: Recipe | None = None, path: Path | None = None) -> None:
+        self.id = id
+        self.recipe = recipe
+        self._path = path
+
+    def __init_subclass__(cls) -> None:
+        Artifact.kinds[cls.__name__] = cls
+
+    @property
+    def path(self) -> Path:
+        """The folder. Raises RuntimeError while the artifact is only planned."""
+        if self._path is None:
+            raise RuntimeError(
+                f"{self.id} is still a plan; open artifacts inside a stage, not in a method's body"
+            )
+        return self._path
+
+    @property
+    def inputs(self) -> list[Artifact]:
+        """The artifacts that the recipe names directly, each once, in the order named."""
+        if self.recipe is None:
+            return []
+        return list({a.id: a for a in find_artifacts(self.recipe.arguments)}.values())
+
+    def at(self, path: Path) -> typing.Self:
+        """Return the same artifact, bound to its folder."""
+        return type(self)(self.id, self.recipe, path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Artifact) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id})"
+
+
+@dataclass(frozen=True)
+class Stage(Generic[P, A]):
+    """A function that writes one artifact into a folder; see `stage`."""
+
+    body: Callable[Concatenate[Draft, P], None]
+    makes: type[A]
+    version: int
+    name: str
+    owner: str
+
+    @property
+    def full_name(self) -> str:
+        """`owner:name`, by declaration and never by module path: moving code changes no id."""
+        return f"{self.owner}:{self.name}"
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The body's parameters after `out`."""
+        whole = inspect.signature(self.body)
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """The resolved annotation of each parameter."""
+        return typing.get_type_hints(self.body)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
+        """Return the artifact that this stage would make: a handle, nothing runs."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        where = f"{self.name}(...)"
+        arguments = {
+            key: coerce(value, self.hints[key], f"{where} setting {key!r}")
+            for key, value in bound.arguments.items()
+        }
+        recipe = Recipe(self, arguments, asking_line())
+        return self.makes(f"{self.name}-{recipe.digest[:12]}", recipe)
+
+
+STAGES: dict[str, Stage[Any, Any]] = {}
+
+
+def stage(
+    makes: type[A], *, version: int = 1, name: str | None = None
+) -> Callable[[Callable[Concatenate[Draft, P], None]], Stage[P, A]]:
+    """Turn a function `body(out, inputs..., *, settings)` into a stage that makes `makes`.
+
+    Raise `version` when a change to the body should redo work that is already cached. Raises
+    TypeError for a local function (a worker process could not find it again), for a parameter
+    without annotation, and for a seed with a default value: randomness has an owner.
+    """
+
+    def register(body: Callable[Concatenate[Draft, P], None]) -> Stage[P, A]:
+        if "<" in body.__qualname__:
+            raise TypeError(f"stage {body.__qualname__} is local; define it at module level")
+        made = Stage(body, makes, version, name or body.__name__, owner_of(body))
+        for parameter in made.signature.parameters.values():
+            if parameter.name not in made.hints:
+                raise TypeError(f"stage {made.name}: annotate parameter {parameter.name!r}")
+            if parameter.name == "seed" and parameter.default is not inspect.Parameter.empty:
+                raise TypeError(f"stage {made.name}: a seed has no default; the caller owns it")
+        other = STAGES.get(made.full_name)
+        if other and where_defined(other.body) != where_defined(body):
+            raise ValueError(
+                f"two stages are called {made.full_name!r}: in {where_defined(other.body)} and in "
+                f"{where_defined(body)}; rename one"
+            )
+        STAGES[made.full_name] = made
+        return made
+
+    return register
+
+
+def owner_of(body: Callable[..., Any]) -> str:
+    """Return who owns a plugin: our distribution, or the top-level module a third party chose.
+
+    The top-level name is the same for a file given by `--plugin`, an installed package and a
+    script run as `__main__`, so none of these changes an id; a distribution's name would.
+    """
+    top = body.__module__.split(".")[0]
+    if top in OURS:
+        return DISTRIBUTION
+    if top == "__main__":
+        return Path(body.__code__.co_filename).stem
+    return top
+
+
+def where_defined(body: Callable[..., Any]) -> str:
+    """Return file and name of a function, as an error message names it."""
+    return f"{Path(body.__code__.co_filename).resolve()}:{body.__qualname__}"
+
+
+def asking_line() -> str:
+    """Return `file:line` of the nearest caller outside the harness, else of the caller."""
+    frame = sys._getframe(2)
+    nearest = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith("harness."):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return nearest
+
+
+def coerce(value: Any, annotation: Any, where: str) -> Any:
+    """Return `value` frozen and of its annotated type; raise TypeError naming `where` if it is not.
+
+    Plain data goes through strict JSON, so 1 becomes 1.0 for a float, lists become tuples, and
+    "1e-5", True for a number, NaN and infinity are refused.
+    """
+    if holds_objects(value):
+        frozen = freeze(value)
+        if not fits(frozen, annotation):
+            raise TypeError(f"{where} must be {show(annotation)}, not {value!r}")
+        return frozen
+    from pydantic import ValidationError
+
+    try:
+        return freeze(
+            adapter(annotation).validate_json(json.dumps(value, allow_nan=False), strict=True)
+        )
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise TypeError(f"{where} must be {show(annotation)}, not {value!r}: {reason}") from None
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{where} must be plain data or an artifact, not {value!r}: {error}"
+        ) from None
+
+
+@lru_cache(maxsize=512)
+def adapter(annotation: Any) -> Any:
+    """Return pydantic's validator for an annotation."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    if is_dataclass(annotation) or (
+        inspect.isclass(annotation) and issubclass(annotation, Artifact)
+    ):
+        raise TypeError(f"expected {show(annotation)}")
+    try:
+        return TypeAdapter(annotation)
+    except Exception:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def show(annotation: Any) -> str:
+    """Return an annotation as a reader would write it."""
+    return (
+        annotation.__name__
+        if inspect.isclass(annotation)
+        else str(annotation).replace("typing.", "")
+    )
+
+
+def holds_objects(value: Any) -> bool:
+    """Say whether artifacts or dataclasses stand anywhere in `value`."""
+    if isinstance(value, Artifact) or (is_dataclass(value) and not isinstance(value, type)):
+        return True
+    if isinstance(value, Mapping):
+        return any(holds_objects(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(holds_objects(item) for item in value)
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Say whether objects in `value` are of the annotated type (containers are looked into)."""
+    origin, options = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return True
+    if origin is None:
+        return isinstance(value, annotation)
+    if origin in (typing.Union, __import__("types").UnionType):
+        return any(fits(value, option) for option in options)
+    if isinstance(value, Mapping):
+        return issubclass(origin, Mapping) and all(fits(v, options[1]) for v in value.values())
+    if isinstance(value, tuple):
+        each = options[:1] * len(value) if options[1:] == (...,) else options
+        return len(each) == len(value) and all(map(fits, value, each))
+    return False
+
+
+def freeze(value: Any) -> Any:
+    """Return `value` with lists as tuples and mappings sorted by key, read-only."""
+    if isinstance(value, Mapping):
+        import types
+
+        return types.MappingProxyType({str(k): freeze(value[k]) for k in sorted(value)})
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)
+    return value
+
+
+def plain(value: Any, *, whole: bool = False) -> Any:
+    """Return `value` as JSON, artifacts by id; `whole` keeps fields that are not in the identity.
+
+    A dataclass field declared with `compare=False` (the path of a file known by its digest, for
+    one) is sent to workers but never enters an id. Floats are rounded to 12 significant digits.
+    """
+    if isinstance(value, Artifact):
+        return {"$artifact": value.id, "kind": type(value).__name__}
+    if is_dataclass(value) and not isinstance(value, type):
+        chosen = [f for f in fields(value) if whole or f.compare]
+        parts = {f.name: plain(getattr(value, f.name), whole=whole) for f in chosen}
+        return {"$type": f"{owner_of_type(type(value))}:{type(value).__name__}", **parts}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, whole=whole) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, whole=whole) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"a setting must be a finite number, not {value}")
+        return float(f"{value:.12g}")
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(
+        f"a stage setting must be plain data or an artifact, not {type(value).__name__}"
+    )
+
+
+def owner_of_type(kind: type) -> str:
+    """Return who owns a dataclass used as a setting; see `owner_of`."""
+    top = kind.__module__.split(".")[0]
+    return DISTRIBUTION if top in OURS else top
+
+
+def find_artifacts(value: Any) -> Iterator[Artifact]:
+    """Yield every artifact in a value, depth first."""
+    if isinstance(value, Artifact):
+        yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        for f in fields(value):
+            yield from find_artifacts(getattr(value, f.name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from find_artifacts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from find_artifacts(item)
