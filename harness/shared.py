@@ -46,11 +46,12 @@ class Data:
     annotator: Judge | None = None
     pretraining: Texts | None = None
     probes: Probes | None = None
+    heldout: Texts | None = None
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What every method in a cell starts from; test prompts are not in it, so none can reach them."""
+    """What every method in a cell starts from. Test prompts are not in it: none can reach them."""
 
     base: Policy
     sft: Policy
@@ -85,5 +86,6 @@ class Subject:
     test: Prompts
     truth: Truth | None
     probes: Probes | None
+    heldout: Texts | None
     judge: Judge | None
     seed: int
