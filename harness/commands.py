@@ -1,0 +1,315 @@
+"""The command line: one command plans, runs, resumes and reports a study.
+
+Exit codes: 0 everything requested is made, 1 some cells failed, 2 bad input and nothing written,
+130 and 143 interrupted by SIGINT and SIGTERM after a consistent stop.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.study import Study
+
+HELP = """Compare alignment methods: the same base, prompts and feedback; only the method differs.
+
+A STUDY is a TOML file or the name of a shipped one (demo, hamlet). `run` is the default command,
+and running again resumes: what is made is never made twice.
+
+Examples:
+
+  run_matrix.py demo                      make everything and write results/demo/report.html
+
+  run_matrix.py plan demo                 what would run, what is cached, what it may cost
+
+  run_matrix.py demo --only dpo --set methods.dpo.beta=0.2 --seeds 0,1
+
+  run_matrix.py why demo:dpo/0            why the policy of that cell is not cached
+
+  run_matrix.py new-method mine           write a working method and its test
+
+Exit codes: 0 all made, 1 some cells failed, 2 bad input, 130 or 143 interrupted.
+"""
+
+
+class Commands(TyperGroup):
+    """The commands; a first word that is none of them is a study to run."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """Insert `run` where no command is named."""
+        own = {"--help", "--install-completion", "--show-completion"}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["run", *args]
+        return super().parse_args(context, args)
+
+    def invoke(self, context: Any) -> Any:
+        """Run a command; bad input is said on one list and ends with exit code 2."""
+        from harness.find import NotFoundError
+        from harness.study_file import StudyError
+
+        try:
+            return super().invoke(context)
+        except (StudyError, NotFoundError) as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(2) from None
+
+
+main = typer.Typer(
+    cls=Commands,
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A TOML file or a shipped name.")]
+Only = Annotated[str, typer.Option(help="Labels of methods to keep, such as dpo,ppo.")]
+Seeds = Annotated[str, typer.Option(help="Seeds instead of the study's, such as 0,1.")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="table.key=value, such as methods.dpo.beta=0.2.")
+]
+Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file with plugins.")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Where artifacts are kept.")]
+Results = Annotated[Path, typer.Option(help="Where results/<study>/ is written.")]
+Identity = Annotated[
+    str, typer.Argument(metavar="ID", help="An id, a unique prefix of one, or STUDY:LABEL/SEED.")
+]
+Studies = Annotated[
+    list[str], typer.Option("--study", help="Studies to look in besides the shipped ones.")
+]
+STORE, RESULTS = Path("results/store"), Path("results")
+NONE: list[Any] = []  # given by no option
+
+
+def load(study: str, only: str, seeds: str, settings: list[str], plugin: list[Path]) -> Study:
+    """Return the study that the command line describes; raise StudyError with its problems."""
+    from harness.study import Study
+    from harness.study_file import Overrides, StudyError
+
+    try:
+        numbers = tuple(int(seed) for seed in seeds.split(",") if seed)
+    except ValueError:
+        raise StudyError([f"--seeds {seeds!r}: write whole numbers, such as 0,1,2"]) from None
+    labels = tuple(label.strip() for label in only.split(",") if label.strip())
+    return Study.load(study, Overrides(labels, numbers, tuple(settings)), tuple(plugin))
+
+
+def open_store(folder: Path) -> Store:
+    """Return the store at a folder."""
+    from harness.store import Store
+
+    return Store(folder)
+
+
+@main.command()
+def run(
+    study: StudyName,
+    only: Only = "",
+    seeds: Seeds = "",
+    settings: Set = NONE,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try diverged and refused artifacts again.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes at a time; 0: one a core or GPU.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
+    results: Results = RESULTS,
+) -> None:
+    """Make what a study asks for, resume what was begun, and write its report."""
+    from harness.launch import run_study
+
+    loaded = load(study, only, seeds, settings, plugin)
+    raise typer.Exit(
+        run_study(
+            loaded,
+            open_store(store),
+            results,
+            workers=workers or None,
+            threads=threads,
+            retry=retry,
+        )
+    )
+
+
+@main.command()
+def plan(
+    study: StudyName,
+    only: Only = "",
+    seeds: Seeds = "",
+    settings: Set = NONE,
+    every: Annotated[
+        bool, typer.Option("--all", help="List all artifacts with their settings.")
+    ] = False,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
+) -> None:
+    """Show what a run would make, what is cached, and what it may cost. Writes nothing."""
+    from harness.planner import make_plan, plan_text
+
+    print(
+        plan_text(
+            make_plan(load(study, only, seeds, settings, plugin), open_store(store)), every=every
+        )
+    )
+
+
+@main.command()
+def status(
+    study: StudyName,
+    only: Only = "",
+    seeds: Seeds = "",
+    settings: Set = NONE,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
+) -> None:
+    """Show the state of every cell: done, running, pending, blocked, or how it failed."""
+    from harness.status import status_json, status_text
+
+    loaded = load(study, only, seeds, settings, plugin)
+    say = status_json if as_json else status_text
+    print(say(loaded, open_store(store)))
+
+
+@main.command()
+def report(
+    study: StudyName,
+    only: Only = "",
+    seeds: Seeds = "",
+    settings: Set = NONE,
+    show_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
+    results: Results = RESULTS,
+) -> None:
+    """Write the report of what is made so far; holes are shown as holes."""
+    from harness.launch import write_results
+    from harness.status import cell_states
+
+    loaded, kept = load(study, only, seeds, settings, plugin), open_store(store)
+    write_results(loaded, kept, results, cell_states(loaded.cells(), kept), again=True)
+    page = results / loaded.name / "report.html"
+    print(page)
+    if show_it:
+        typer.launch(str(page))
+
+
+@main.command()
+def verify(store: StoreFolder = STORE) -> None:
+    """Hash every artifact again and name those whose bytes have changed."""
+    problems = open_store(store).verify()
+    print(
+        "\n".join(map(str, problems)) or f"every artifact in {store} has the bytes it was made with"
+    )
+    raise typer.Exit(1 if problems else 0)
+
+
+@main.command()
+def show(
+    id: Identity, study: Studies = NONE, plugin: Plugins = NONE, store: StoreFolder = STORE
+) -> None:
+    """Show an artifact: its recipe, inputs, files, cost, and who needs it."""
+    from harness.find import Finder
+
+    print(Finder(open_store(store), study, tuple(plugin)).show(id))
+
+
+@main.command()
+def why(
+    id: Identity, study: Studies = NONE, plugin: Plugins = NONE, store: StoreFolder = STORE
+) -> None:
+    """Say why an artifact is not cached: never made, failed, or how its recipe differs."""
+    from harness.find import Finder
+
+    print(Finder(open_store(store), study, tuple(plugin)).why(id))
+
+
+@main.command()
+def logs(
+    id: Identity,
+    follow: Annotated[bool, typer.Option("-f", help="Go on until the artifact is made.")] = False,
+    study: Studies = NONE,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
+) -> None:
+    """Print the log that a stage wrote while it made, or tried to make, an artifact."""
+    from harness.find import Finder
+
+    for text in Finder(open_store(store), study, tuple(plugin)).log(id, follow=follow):
+        print(text, end="", flush=True)
+
+
+@main.command("list")
+def list_plugins(
+    kind: Annotated[Literal["methods", "suites", "datasets", "judges"], typer.Argument()],
+    plugin: Plugins = NONE,
+) -> None:
+    """List the plugins of one kind with what they do, from which paper, and who offers them."""
+    from harness.find import list_text
+
+    print(list_text(kind, tuple(plugin)))
+
+
+@main.command()
+def check(
+    plugin: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A plugin's name or its file.")
+    ],
+) -> None:
+    """Run the conformance suite on a plugin; ends with 1 when a check fails."""
+    from harness.scaffold import check_plugin
+
+    raise typer.Exit(check_plugin(plugin))
+
+
+@main.command("new-method")
+def new_method(
+    name: Annotated[str, typer.Argument(help="The name that studies will use.")],
+    folder: Annotated[Path, typer.Option("--in", help="Where to write the two files.")] = Path(),
+) -> None:
+    """Write a working method plugin and its test, to be changed into your own."""
+    from harness.scaffold import write_method
+
+    print(write_method(name, folder))
+
+
+@main.command()
+def export(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="STUDY:LABEL/SEED or a policy's id.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")
+    ],
+    study: Studies = NONE,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
+) -> None:
+    """Write a cell's policy as a merged Hugging Face folder with a model card."""
+    from harness.export import export_policy
+    from harness.find import Finder
+
+    found = Finder(open_store(store), study, tuple(plugin))
+    print(export_policy(found.policy(cell), found.store, folder))
+
+
+@main.command()
+def gc(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="What to keep.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Act; without it, only list.")] = False,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
+) -> None:
+    """List, or delete, the artifacts that none of the given studies reaches."""
+    from harness.find import collect_garbage
+
+    loaded = [load(study, "", "", [], plugin) for study in studies]
+    print(collect_garbage(loaded, open_store(store), delete=delete))

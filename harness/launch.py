@@ -1,0 +1,125 @@
+"""Run a study to its report, and end with the exit code that says what happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from harness.planner import Plan, make_plan
+from harness.progress import watch
+from harness.run import run
+from harness.status import CellState, cell_states, counted
+from harness.store import Store
+from harness.study import Study
+
+REPORT = ("cells.csv", "scores.csv", "items.parquet", "report.md", "report.html")
+MARKER = ".written-from"
+
+
+def run_study(
+    study: Study, store: Store, results: Path, *, workers: int | None, threads: int, retry: bool
+) -> int:
+    """Make a study and write its results; return the exit code of the command line."""
+    plan = make_plan(study, store)
+    caught = 0
+    if plan.to_make:
+        caught = make(plan, store, workers=workers, threads=threads, retry=retry)
+    states = cell_states(plan.cells, store)
+    changed = write_results(study, store, results, states)
+    print(f"{study.name}: {counted(states)}")
+    for state in states:
+        if state.reason:
+            print(f"  {state.cell}: {state.reason}")
+    page = results / study.name / "report.html"
+    print(f"report: {page}" if changed else f"nothing to do; report: {page}")
+    if caught:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 128 + caught
+    return 0 if all(state.state == "done" for state in states) else 1
+
+
+def make(plan: Plan, store: Store, *, workers: int | None, threads: int, retry: bool) -> int:
+    """Make what a plan lacks and show how it goes; return the signal that stopped it, or 0."""
+    targets = [target for cell in plan.cells for target in cell.targets]
+    with signals() as caught, watch(plan, workers or 1) as view:
+        try:
+            run(
+                targets,
+                store,
+                workers=workers,
+                plugins=plan.study.plugins,
+                threads=threads,
+                retry=retry,
+                on_event=view,
+                stop=caught,
+            )
+        except KeyboardInterrupt:
+            caught.number = caught.number or signal.SIGINT
+    return caught.number
+
+
+class Caught(threading.Event):
+    """Set by the first SIGINT or SIGTERM; `number` says which."""
+
+    number = 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Ask for a consistent stop; a second signal stops at once."""
+        if self.is_set():
+            raise KeyboardInterrupt
+        self.number = number
+        self.set()
+
+
+@contextmanager
+def signals() -> Iterator[Caught]:
+    """Turn SIGINT and SIGTERM into a request to stop, and put the old handlers back."""
+    caught = Caught()
+    before = {n: signal.signal(n, caught.handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_results(
+    study: Study, store: Store, results: Path, states: Sequence[CellState], *, again: bool = False
+) -> bool:
+    """Write results and report unless they stand there already; return whether they were written.
+
+    They are a function of what `described` names. Its digest is written last, so its presence means
+    that the rest is complete; `again` writes them in any case.
+    """
+    folder = results / study.name
+    said = json.dumps(described(study, states), sort_keys=True)
+    digest = hashlib.sha256(said.encode()).hexdigest()
+    marker = folder / MARKER
+    complete = all((folder / name).is_file() for name in (MARKER, *REPORT))
+    if complete and marker.read_text() == digest and not again:
+        return False
+    from harness.report import write_report
+    from harness.results import collect
+
+    marker.unlink(missing_ok=True)
+    collect(study, store, folder)
+    write_report(folder)
+    marker.write_text(digest)
+    return True
+
+
+def described(study: Study, states: Sequence[CellState]) -> dict[str, Any]:
+    """Return a study as plain data: what was declared, what each cell is made of, its state."""
+    targets = {cell.name: [target.id for target in cell.targets] for cell in study.cells()}
+    return {
+        "declared": study.declared.model_dump(mode="json"),
+        "cells": [[state.cell, state.state, state.reason, targets[state.cell]] for state in states],
+    }

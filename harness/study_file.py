@@ -1,0 +1,148 @@
+"""A study as its TOML file declares it: its tables, where it is found, what overrides it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.registry import nearest
+
+SHIPPED = Path(__file__).parent / "studies"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+BYTES = 1_000_000  # a study file larger than this is none
+
+
+class StudyError(ValueError):
+    """A study that cannot be run; `problems` lists everything that is wrong with it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"{count} in the study:", *(f"  {p}" for p in problems)]))
+
+
+class Table(BaseModel):
+    """A table of the file: no unknown keys, no conversion of types, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Base(Table):
+    """Where a base model comes from: embedded (the label alone), a local folder, or the hub."""
+
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    template: str | None = None
+
+
+class Evaluation(Table):
+    """What is drawn from every policy on the test prompts, and which suites read it."""
+
+    suites: tuple[str, ...] = Field(min_length=1)
+    temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field((1.0, 0.0), min_length=1)
+    samples: int = Field(3, ge=1, le=1000)
+    max_new_tokens: int = Field(128, ge=1)
+    co_primary: tuple[str, ...] = ()
+    margin: float = Field(2.0, gt=0)
+    settings: dict[str, dict[str, Any]] = {}
+
+
+class StudyFile(Table):
+    """The whole file, version 1."""
+
+    version: Literal[1] = Field(alias="schema")
+    name: str
+    note: str = ""
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
+    share_sft: bool = False
+    same_judge: bool = False
+    plugins: tuple[str, ...] = ()
+    bases: dict[str, Base] = Field(min_length=1)
+    datasets: dict[str, dict[str, Any]] = Field(min_length=1)
+    methods: dict[str, dict[str, Any]] = Field(min_length=1)
+    sft: dict[str, Any] = {}
+    labeller: dict[str, Any] | None = None
+    judge: dict[str, Any] | None = None
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes: labels to keep, other seeds, `table.key=value` settings."""
+
+    only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """Return the file of a study given by path or by the name of a shipped one."""
+    given = str(name_or_path)
+    if "\0" in given:
+        raise StudyError([f"STUDY: no file has the name {given!r}"])
+    if NAME.fullmatch(given) and (SHIPPED / f"{given}.toml").is_file():
+        return SHIPPED / f"{given}.toml"
+    try:
+        found = Path(given).is_file()
+    except OSError:
+        found = False
+    if found:
+        return Path(given)
+    shipped = sorted(file.stem for file in SHIPPED.glob("*.toml"))
+    hint = nearest(Path(given).stem, shipped)
+    raise StudyError(
+        [
+            f"STUDY: no file {shown(given)} and no such shipped study.{hint} "
+            f"Shipped: {', '.join(shipped)}"
+        ]
+    )
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Return the file's tables as written; raise StudyError when it is no TOML."""
+    try:
+        content = file.read_bytes()
+        if len(content) > BYTES:
+            raise StudyError([f"{file}: {len(content):,} bytes are too many for a study"])
+        return tomllib.loads(content.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise StudyError([f"{file}: {error}"]) from None
+
+
+def override(raw: dict[str, Any], overrides: Overrides) -> list[str]:
+    """Change the raw tables as the command line says; return the problems of doing so."""
+    problems = []
+    for setting in overrides.settings:
+        path, equals, text = setting.partition("=")
+        *tables, key = path.strip().split(".")
+        table: Any = raw
+        for name in tables:
+            table = table.setdefault(name, {}) if isinstance(table, dict) else None
+        if not (equals and key and isinstance(table, dict)):
+            problems.append(
+                f"--set {shown(setting)}: write it as table.key=value, such as methods.dpo.beta=0.2"
+            )
+            continue
+        try:
+            table[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            if re.fullmatch(r"[\w./-]+", text.strip()):
+                table[key] = text.strip()  # a bare word is text: a shell eats the quotes
+            else:
+                problems.append(f"--set {shown(setting)}: {shown(text)} is no TOML value")
+    if overrides.seeds:
+        raw["seeds"] = list(overrides.seeds)
+    return problems
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: escaped, and cut when long."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
