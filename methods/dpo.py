@@ -1,0 +1,35 @@
+"""Direct preference optimisation: a classification loss on pairs, no reward model, no sampling.
+
+Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward
+Model", arXiv:2305.18290. The optimal policy of KL-constrained reward maximisation fixes the reward
+up to a term that cancels in a pair, so the policy itself can be fitted to preferences. Training
+raises the log-probability of the better answer over the worse one, both relative to the reference.
+
+Differs from the paper: 1. AdamW instead of RMSprop. 2. The learning rate warms up over a tenth of
+the steps and then falls linearly to zero; the paper warms up over 150 steps and stays level. 3. A
+soft label (0 < p1 < 1) enters the loss as a probability, as in Mitchell's cDPO note.
+"""
+
+from __future__ import annotations
+
+from harness import Policy, Shared, method, prefer
+
+
+@method(paper="arXiv:2305.18290")
+def dpo(
+    shared: Shared,
+    beta: float = 0.1,
+    learning_rate: float = 1e-6,
+    epochs: int = 1,  # the default of the authors' code; the paper states none
+    batch_size: int = 64,
+) -> Policy:
+    """Raise the better answer's probability over the worse one's, relative to the SFT policy."""
+    return prefer(
+        shared.sft,
+        shared.preferences,
+        beta=beta,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=shared.seed,
+    )
