@@ -1,0 +1,346 @@
+"""What the rows of a matrix hold equal, what each of them cost, and where every number came from.
+
+Everything is read from recipes and manifests, so from what was done and not from what was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from harness import registry
+from harness.artifacts import Policy, Preferences, Samples, Scores
+from harness.plain_text import clean, one_line
+from harness.run import in_order
+from harness.stage import Artifact, plain
+from harness.status import cell_states
+from harness.store import StaleArtifact, Store
+
+if TYPE_CHECKING:
+    from harness.study import Cell, Study
+
+CELL_COLUMNS = (
+    "study", "base", "dataset", "method", "label", "seed", "state", "reason", "artifact",
+    "seconds_own", "seconds_with_share", "seconds_in_full", "evaluation_seconds",
+    "tokens_generated", "tokens_trained", "tokens_forward", "optimiser_steps", "judge_calls",
+    "labels_used", "evaluation_tokens_generated", "peak_memory",
+)  # fmt: skip
+COUNTERS = (
+    "tokens_generated", "tokens_trained", "tokens_forward", "optimiser_steps", "judge_calls",
+    "labels_used",
+)  # fmt: skip
+EXAMPLES = 4  # prompts whose answers the report shows side by side
+LONGEST_ANSWER = 600  # characters of an answer that the report shows
+DIGEST = 12  # characters of a digest that a reader sees
+
+
+class Book:
+    """The manifests behind one study: its cells' states, costs, and what they hold equal."""
+
+    def __init__(self, study: Study, store: Store) -> None:
+        self.study = study
+        self.store = store
+        self.cells = study.cells()
+        self.manifests: Mapping[str, Mapping[str, Any]] = store.manifests()
+        self.stale: dict[str, str] = {}
+        self.trained = {cell.name: in_order([cell.policy]) for cell in self.cells}
+        self.sharing = Counter(a.id for parts in self.trained.values() for a in parts)
+
+    def opened(self, artifact: Scores) -> Scores | None:
+        """Return a score bound to its folder, None where it is not made or fails its digest."""
+        if artifact.id not in self.manifests or artifact not in self.store:
+            return None
+        try:
+            return self.store.open(artifact)
+        except StaleArtifact as error:
+            self.stale[artifact.id] = one_line(str(error))
+            return None
+
+    def payload(self, artifact: Artifact) -> str | None:
+        """Return the short digest of what an artifact holds, None where it is not made."""
+        manifest = self.manifests.get(artifact.id)
+        return str(manifest["payload"])[:DIGEST] if manifest else None
+
+    def numerics(self, artifact: Artifact) -> str:
+        """Return device, dtype, threads and attention an artifact was made with, as JSON."""
+        found = self.manifests[artifact.id].get("numerics", {})
+        return json.dumps(found, sort_keys=True, separators=(",", ":"))
+
+    def cell_rows(self) -> Iterator[list[object]]:
+        """Yield the rows of `cells.csv`: each requested cell with one state, and its cost."""
+        for cell, status in zip(self.cells, cell_states(self.cells, self.store), strict=True):
+            state, reason = status.state, one_line(status.reason)
+            broken = [id for id in self.stale if id in {t.id for t in cell.targets}]
+            if broken:
+                state, reason = "stale", f"{broken[0]}: {self.stale[broken[0]]}"
+            key = [cell.study, cell.base, cell.dataset, cell.method, cell.label, cell.seed]
+            yield [*key, state, reason, cell.policy.id, *self.costs(cell)]
+
+    def costs(self, cell: Cell) -> list[object]:
+        """Return a cell's cost: its method's, shared stages counted three ways, and evaluation's.
+
+        *Own* counts stages that no other cell needs; *with share* adds 1/k of a stage that k cells
+        need; *in full* is what the method costs alone. Counters are in full.
+        """
+        parts = [
+            (self.manifests[a.id], self.sharing[a.id]) for a in self.made(self.trained[cell.name])
+        ]
+        ids = {a.id for a in self.trained[cell.name]}
+        later = [self.manifests[a.id] for a in self.made(in_order(cell.targets)) if a.id not in ids]
+        own = sum(m["seconds"] for m, needed in parts if needed == 1)
+        share = sum(m["seconds"] / needed for m, needed in parts)
+        full = sum(m["seconds"] for m, _ in parts)
+        evaluation = sum(m["seconds"] for m in later)
+        drawn = [self.manifests[s.id] for s in cell.samples.values() if s.id in self.manifests]
+        peaks = [m.get("peak_memory") or 0 for m, _ in parts]
+        return [
+            *(round(float(seconds), 1) for seconds in (own, share, full, evaluation)),
+            *(counted((m for m, _ in parts), name) for name in COUNTERS),
+            counted(drawn, "tokens_generated"),
+            max(peaks, default=0),
+        ]
+
+    def made(self, artifacts: Iterable[Artifact]) -> list[Artifact]:
+        """Return those that are made."""
+        return [artifact for artifact in artifacts if artifact.id in self.manifests]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything a report says beside the scores; there is no time in it."""
+        declared = self.study.declared
+        evaluation = declared.evaluation
+        return {
+            "study": self.study.name,
+            "note": declared.note,
+            "seeds": list(declared.seeds),
+            "share_sft": declared.share_sft,
+            "same_judge": declared.same_judge,
+            "margin": evaluation.margin,
+            "co_primary": list(evaluation.co_primary),
+            "samples": evaluation.samples,
+            "decodings": list(self.cells[0].samples) if self.cells else [],
+            "embedded_world": any(cell.data.truth is not None for cell in self.cells),
+            "methods": [self.method(cell) for cell in self.rows],
+            "suites": [suite(name) for name in evaluation.suites],
+            "scores": self.score_ids(),
+            "control": list(self.control()),
+            "provenance": self.provenance(),
+            "examples": list(self.examples()),
+        }
+
+    @property
+    def rows(self) -> list[Cell]:
+        """One cell of each label, in the order of the study."""
+        return list({cell.label: cell for cell in reversed(self.cells)}.values())[::-1]
+
+    def method(self, cell: Cell) -> dict[str, Any]:
+        """Return what a label stands for: its method, the paper and what the study sets."""
+        declared = self.study.declared.methods.get(cell.label, {})
+        settings = {key: value for key, value in declared.items() if key != "method"}
+        plugin = registry.PLUGINS.get(("method", cell.method))
+        return {
+            "label": cell.label,
+            "method": cell.method,
+            "paper": plugin.paper if plugin else None,
+            "summary": plugin.summary if plugin else "",
+            "settings": settings,
+        }
+
+    def score_ids(self) -> dict[str, str]:
+        """Return the id of each score that is made, by base, dataset, label, seed and suite."""
+        return {
+            f"{cell.name}/{name}": scores.id
+            for cell in self.cells
+            for name, scores in cell.scores.items()
+            if scores.id in self.manifests
+        }
+
+    def control(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the control ledger: an item, and each label's value for each seed."""
+        blocks = dict.fromkeys((cell.base, cell.dataset) for cell in self.cells)
+        for base, dataset in blocks:
+            inside = [c for c in self.cells if (c.base, c.dataset) == (base, dataset)]
+            values: dict[str, dict[str, dict[str, str | None]]] = {}
+            for cell in inside:
+                for item, value in self.held(cell).items():
+                    values.setdefault(item, {}).setdefault(cell.label, {})[str(cell.seed)] = value
+            for item, labels in values.items():
+                yield {"base": base, "dataset": dataset, "item": item, "values": labels}
+
+    def held(self, cell: Cell) -> dict[str, str | None]:
+        """Return what one cell was made from and evaluated with; None where it is not known yet."""
+        start, data, ids = cell.shared, cell.data, {a.id for a in self.trained[cell.name]}
+        used = [a for a in self.trained[cell.name] if isinstance(a, Preferences)]
+        sources = [a for a in used if not any(isinstance(b, Preferences) for b in a.inputs)]
+        held = {
+            "base weights": self.payload(start.base),
+            "tokenizer": self.file(cell.policy, "tokenizer.json"),
+            "chat template": self.template(cell.policy),
+            "SFT start": self.payload(start.sft) if start.sft.id in ids else "none",
+            "demonstrations": self.payload(start.demonstrations),
+            "prompts": self.payload(start.prompts),
+            "preferences": self.joined(sources),
+            "test prompts": self.payload(data.test),
+        }
+        held |= {f"decoding, {name}": self.decoding(s) for name, s in cell.samples.items()}
+        held |= {f"labels, {kind}": n for kind, n in self.labels(sources).items()}
+        held["labeller"] = judge_name(start.labeller)
+        held["judge"] = self.judge_of(cell)
+        held["numerics"] = self.numerics(cell.policy) if cell.policy.id in self.manifests else None
+        held["seed"] = str(cell.seed)
+        return held
+
+    def joined(self, artifacts: list[Preferences]) -> str | None:
+        """Return the digests of several artifacts as one value."""
+        digests = [self.payload(a) for a in artifacts]
+        if None in digests:
+            return None
+        return " + ".join(sorted(d for d in digests if d)) or "none"
+
+    def labels(self, sources: list[Preferences]) -> dict[str, str | None]:
+        """Return how many judgements a method was given, by kind: the budget as it was spent."""
+        kinds = ("human", "ai", "ai_principle", "oracle", "permuted")
+        if any(a.id not in self.manifests for a in sources):
+            return dict.fromkeys(kinds, None)
+        total: Counter[str] = Counter()
+        for artifact in sources:
+            total.update(self.label_counts[artifact.id])
+        return {kind: f"{total[kind]:,}" for kind in kinds}
+
+    @cached_property
+    def label_counts(self) -> dict[str, Counter[str]]:
+        """The number of rows by source in every set of preferences that is made."""
+        sets = {
+            a.id: a for parts in self.trained.values() for a in parts if isinstance(a, Preferences)
+        }
+        return {
+            a.id: Counter(str(row["source"]) for row in self.store.open(a))
+            for a in self.made(sets.values())
+            if isinstance(a, Preferences)
+        }
+
+    def decoding(self, samples: Samples) -> str | None:
+        """Return the effective decoding that a policy was sampled with, as its stage noted it.
+
+        What a policy itself declares (best-of-n, a temperature of its own) is part of it.
+        """
+        manifest = self.manifests.get(samples.id)
+        noted = manifest.get("facts", {}).get("decoding") if manifest else None
+        return None if noted is None else json.dumps(noted, sort_keys=True)
+
+    def file(self, policy: Policy, name: str) -> str | None:
+        """Return the short digest of a policy's file; a pointer has its parent's."""
+        current: Policy | None = policy
+        while current is not None:
+            manifest = self.manifests.get(current.id)
+            if manifest is None:
+                return None
+            if name in manifest["files"]:
+                return str(manifest["files"][name]["sha256"])[:DIGEST]
+            current = next((a for a in current.inputs if isinstance(a, Policy)), None)
+        return None
+
+    def template(self, policy: Policy) -> str | None:
+        """Return the short digest of the chat template, wherever the tokenizer keeps it."""
+        return self.file(policy, "chat_template.jinja") or self.file(
+            policy, "tokenizer_config.json"
+        )
+
+    def judge_of(self, cell: Cell) -> str:
+        """Return who judged: the judges that the cell's scores name in their recipes."""
+        names = {
+            judge_name(value)
+            for scores in cell.scores.values()
+            if scores.recipe is not None
+            for key, value in scores.recipe.arguments.items()
+            if key == "judge" and value is not None
+        }
+        if cell.data.truth is not None:
+            names.add("gold")
+        return " + ".join(sorted(names)) or "none"
+
+    def provenance(self) -> dict[str, Any]:
+        """Return ids, stage versions, code digests, wheels and numerics of what is made."""
+        everything = in_order([target for cell in self.cells for target in cell.targets])
+        stages: dict[str, dict[str, Any]] = {}
+        wheels: dict[str, set[str]] = {}
+        for artifact in self.made(everything):
+            manifest = self.manifests[artifact.id]
+            recipe = manifest["recipe"]
+            seen = stages.setdefault(
+                recipe["stage"], {"version": recipe["version"], "code": set(), "made": 0}
+            )
+            seen["code"].add(str(manifest.get("code", ""))[:DIGEST])
+            seen["made"] += 1
+            for wheel, version in (manifest.get("wheels") or {}).items():
+                wheels.setdefault(wheel, set()).add(str(version))
+        return {
+            "policies": [
+                {"cell": c.name, "id": c.policy.id, "payload": self.payload(c.policy)}
+                for c in self.cells
+            ],
+            "stages": {k: {**v, "code": sorted(v["code"])} for k, v in sorted(stages.items())},
+            "wheels": {name: sorted(found) for name, found in sorted(wheels.items())},
+            "numerics": sorted({self.numerics(a) for a in self.made(everything)}),
+        }
+
+    def examples(self) -> Iterator[dict[str, Any]]:
+        """Yield a few test prompts, chosen by the hash of their id, with every row's answer."""
+        if not self.cells:
+            return
+        first = self.cells[0]
+        decoding = "greedy" if "greedy" in first.samples else next(iter(first.samples))
+        same = [
+            cell
+            for cell in self.rows
+            if (cell.base, cell.dataset) == (first.base, first.dataset)
+            and cell.samples[decoding].id in self.manifests
+        ]
+        drawn = {cell.label: answers(self.store.open(cell.samples[decoding])) for cell in same}
+        common = set.intersection(*(set(found) for found in drawn.values())) if drawn else set()
+        by_hash = sorted(common, key=lambda id: hashlib.sha256(id.encode()).hexdigest())
+        for prompt_id in by_hash[:EXAMPLES]:
+            rows = {label: found[prompt_id] for label, found in drawn.items()}
+            asked = next(iter(rows.values()))["messages"]
+            yield {
+                "prompt_id": prompt_id,
+                "decoding": decoding,
+                "seed": first.seed,
+                "messages": [
+                    {"role": m["role"], "content": clean(m["content"], longest=LONGEST_ANSWER)}
+                    for m in asked
+                ],
+                "answers": {
+                    label: clean(row["completion"], longest=LONGEST_ANSWER)
+                    for label, row in rows.items()
+                },
+            }
+
+
+def answers(samples: Samples) -> dict[str, dict[str, Any]]:
+    """Return the first answer to each prompt."""
+    return {row["prompt_id"]: row for row in samples if row["sample"] == 0}
+
+
+def counted(manifests: Iterable[Mapping[str, Any]], name: str) -> int:
+    """Return a counter summed over manifests."""
+    return int(sum(m.get("counters", {}).get(name, 0) for m in manifests))
+
+
+def suite(name: str) -> dict[str, Any]:
+    """Return what a suite declares about itself."""
+    plugin = registry.get("suite", name)
+    metrics = [{**asdict(m), "range": list(map(float, m.range))} for m in plugin.metrics]
+    return {"suite": name, "axis": plugin.axis, "summary": plugin.summary, "metrics": metrics}
+
+
+def judge_name(judge: object) -> str:
+    """Return a judge as a ledger names it: its type and a digest of its fields."""
+    if not is_dataclass(judge) or isinstance(judge, type):
+        return "none"
+    fields = json.dumps(plain(judge), sort_keys=True)
+    return f"{type(judge).__name__} {hashlib.sha256(fields.encode()).hexdigest()[:6]}"

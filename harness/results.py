@@ -1,0 +1,199 @@
+"""What a study measured, as files: every graded item, every score, every cell with its state.
+
+`collect` writes into `results/<study>/`: `items.parquet` (what statistics read), `scores.csv` (what
+people read), `cells.csv` (state and cost, the only file with times in it) and `ledger.json` (what
+was asked, held equal and made, for the report). Equal inputs make equal bytes, and a matrix with
+holes is collected like any other.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.artifacts import Scores
+from harness.ledger import CELL_COLUMNS, Book
+from harness.plain_text import csv_text
+from harness.statistics import METHOD_SEEDS, Estimate, summary
+
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.study import Cell, Study
+
+ITEMS, SCORES, CELLS, LEDGER = "items.parquet", "scores.csv", "cells.csv", "ledger.json"
+TEXTS = (
+    "study", "base", "dataset", "label", "suite", "metric", "decoding", "prompt_id", "cluster",
+    "order", "judge", "population", "class", "findings", "numerics",
+)  # fmt: skip
+WHOLE = ("seed", "sample", "length", "opponent_length")
+ITEM_COLUMNS = (
+    "study", "base", "dataset", "label", "seed", "suite", "metric", "decoding", "prompt_id",
+    "cluster", "sample", "order", "judge", "population", "value", "class", "length",
+    "opponent_length", "findings", "numerics",
+)  # fmt: skip
+SCORE_COLUMNS = (
+    "study", "base", "dataset", "method", "label", "seed", "suite", "axis", "metric",
+    "higher_is_better", "decoding", "judge", "population", "claim", "value", "stderr", "n",
+    "n_seeds", "artifact",
+)  # fmt: skip
+CLASSES = ("valid", "tie", "invalid", "refused", "truncated")  # invalid alone has no value
+
+
+@dataclass(frozen=True, order=True)
+class Series:
+    """What one estimate is about: a row of the matrix and a metric under one decoding."""
+
+    base: str
+    dataset: str
+    label: str
+    suite: str
+    metric: str
+    decoding: str
+    judge: str
+    population: str
+
+
+@dataclass
+class Measured:
+    """The values of a series: the mean over samples for each (seed, prompt), and item classes."""
+
+    values: dict[tuple[int, str], float] = field(default_factory=dict)
+    clusters: dict[str, str] = field(default_factory=dict)
+    classes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that have a value, sorted."""
+        return sorted({seed for seed, _ in self.values})
+
+    def estimate(self, *, is_rate: bool, seed: int | None = None) -> Estimate | None:
+        """Return the estimate over all seeds or of one, None where nothing was valid."""
+        chosen = {k: v for k, v in self.values.items() if seed is None or k[0] == seed}
+        if not chosen:
+            return None
+        return summary(chosen, self.clusters, is_rate=is_rate)
+
+
+def collect(study: Study, store: Store, folder: Path) -> None:
+    """Write items, scores, cells and ledger of what is made so far; each file appears whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    book = Book(study, store)
+    with replacing(folder / ITEMS) as temporary:
+        write_items(temporary, study.cells(), book)
+    write(folder / LEDGER, json.dumps(book.to_json(), indent=1, sort_keys=True) + "\n")
+    write(folder / CELLS, csv_text(CELL_COLUMNS, book.cell_rows()))
+    write(folder / SCORES, csv_text(SCORE_COLUMNS, score_rows(folder)))
+
+
+def write_items(file: Path, cells: list[Cell], book: Book) -> None:
+    """Write every graded item of every score that is made, one row group a score."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types: dict[str, Any] = dict.fromkeys(TEXTS, pa.string())
+    types |= dict.fromkeys(WHOLE, pa.int64()) | {"value": pa.float64()}
+    schema = pa.schema([(name, types[name]) for name in ITEM_COLUMNS])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for cell in cells:
+            for scores in cell.scores.values():
+                opened = book.opened(scores)
+                if opened is not None:
+                    rows = item_rows(cell, opened, book.numerics(scores))
+                    writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
+
+
+def item_rows(cell: Cell, scores: Scores, numerics: str) -> Iterator[dict[str, Any]]:
+    """Yield the items of one score; raise ValueError for a class outside the closed set."""
+    key = {"study": cell.study, "base": cell.base, "dataset": cell.dataset}
+    key |= {"label": cell.label, "numerics": numerics}
+    for row in scores:
+        if row["class"] not in CLASSES or (row["value"] is None) != (row["class"] == "invalid"):
+            raise ValueError(
+                f"{scores.id}: an item of class {row['class']!r} with value {row['value']!r}; "
+                f"classes are {', '.join(CLASSES)}, and invalid items alone have no value"
+            )
+        findings = json.dumps(row["findings"], ensure_ascii=False, separators=(",", ":"))
+        kept = {name: row[name] for name in ITEM_COLUMNS if name in row}
+        yield {**kept, **key, "seed": cell.seed, "findings": findings}
+
+
+def read_items(folder: Path) -> dict[Series, Measured]:
+    """Return all series of `items.parquet`, sorted; samples of one prompt are averaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = ("base", "dataset", "label", "suite", "metric", "decoding", "judge", "population")
+    columns = [*fields, "seed", "prompt_id", "cluster", "class", "value"]
+    table = pq.read_table(folder / ITEMS, columns=columns)
+    found: dict[Series, Measured] = {}
+    keys = [*fields, "class"]
+    for row in (
+        table.group_by(keys, use_threads=False).aggregate([("value", "count_all")]).to_pylist()
+    ):
+        measured = found.setdefault(Series(*(row[name] for name in fields)), Measured())
+        measured.classes[row["class"]] += row["value_count_all"]
+    valid = table.filter(pa.compute.field("value").is_valid())
+    prompts = valid.group_by([*fields, "seed", "prompt_id", "cluster"], use_threads=False)
+    for row in prompts.aggregate([("value", "mean")]).to_pylist():
+        measured = found[Series(*(row[name] for name in fields))]
+        measured.values[row["seed"], row["prompt_id"]] = row["value_mean"]
+        measured.clusters[row["prompt_id"]] = row["cluster"]
+    return dict(sorted(found.items(), key=lambda item: astuple(item[0])))
+
+
+def score_rows(folder: Path) -> Iterator[list[object]]:
+    """Yield the rows of `scores.csv` from items and ledger: each seed, then all seeds together."""
+    ledger = json.loads((folder / LEDGER).read_text())
+    metrics = {(s["suite"], m["name"]): (s, m) for s in ledger["suites"] for m in s["metrics"]}
+    methods = {row["label"]: row["method"] for row in ledger["methods"]}
+    for series, measured in read_items(folder).items():
+        suite, metric = metrics[series.suite, series.metric]
+        is_rate = metric["range"] == [0.0, 1.0]
+        several = len(measured.seeds) > 1
+        for seed in [*measured.seeds, *([None] if several else [])]:
+            found = measured.estimate(is_rate=is_rate, seed=seed)
+            if found is None:
+                continue
+            made = [series.base, series.dataset, series.label, str(seed), series.suite]
+            yield [
+                ledger["study"], series.base, series.dataset, methods[series.label], series.label,
+                "all" if seed is None else seed, series.suite, suite["axis"], series.metric,
+                metric["higher_is_better"], series.decoding, series.judge, series.population,
+                found.claim, found.value, found.stderr, found.n, found.seeds,
+                ledger["scores"].get("/".join(made), ""),
+            ]  # fmt: skip
+
+
+def read_csv(file: Path) -> list[dict[str, str]]:
+    """Return a CSV file's rows by column."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Give a temporary name beside `file`, and put it in its place once written and synced."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(file: Path, text: str) -> None:
+    """Write a whole file at once, or not at all; lone surrogates become question marks."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "replace"))
+
+
+__all__ = ["METHOD_SEEDS", "Measured", "Series", "collect", "read_items"]

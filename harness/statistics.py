@@ -1,0 +1,263 @@
+"""Estimates with intervals: what a report may say, and how sure it may be.
+
+Two claims are kept apart. *Checkpoint*: the prompts are random, the trained weights are given.
+*Method*: seeds and prompts are both random, which takes at least three seeds. A comparison is
+always a paired difference with its own interval, matched by (seed, prompt) and never by position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Claim = Literal["checkpoint", "method"]
+Array = NDArray[np.float64]
+Key = tuple[int, str]  # (seed, prompt id)
+
+METHOD_SEEDS = 3  # with fewer, the spread over seeds cannot be estimated
+ALPHA = 0.05
+POWER = 0.80
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error, t interval and sizes. `n` counts prompts."""
+
+    value: float
+    stderr: float
+    df: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+    seeds: int
+    claim: Claim
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the value being 0; 1.0 where no standard error can be given."""
+        from scipy.special import stdtr
+
+        if not math.isfinite(self.stderr) or (self.stderr == 0 and self.value == 0):
+            return 1.0
+        if self.stderr == 0:
+            return 0.0
+        return float(2 * stdtr(self.df, -abs(self.value / self.stderr)))
+
+    @property
+    def mde(self) -> float:
+        """The smallest difference found with 80 % power at this standard error."""
+        return detectable(self.stderr, self.df)
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the t interval at another level, such as .90 for equivalence within a margin."""
+        half = critical(1 - level, self.df) * self.stderr
+        return self.value - half, self.value + half
+
+
+def critical(alpha: float, df: float) -> float:
+    """Return t(1 - alpha/2, df), NaN where no degree of freedom is left."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 1 - alpha / 2)) if df > 0 else math.nan
+
+
+def detectable(stderr: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
+    """Return the minimal detectable effect (t(1 - alpha/2, df) + t(power, df)) * SE."""
+    return (critical(alpha, df) + critical(2 * (1 - power), df)) * stderr
+
+
+def estimate(
+    value: float, stderr: float, df: float, *, n: int, clusters: int, seeds: int, claim: Claim
+) -> Estimate:
+    """Return an estimate with its 95 % t interval."""
+    half = critical(ALPHA, df) * stderr
+    return Estimate(value, stderr, df, value - half, value + half, n, clusters, seeds, claim)
+
+
+def mean(values: Sequence[float] | Array, clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """Return the mean of one value a prompt, with the clustered standard error.
+
+    SE = sqrt(C/(C-1) * sum_c (sum_{i in c} (x_i - mean))^2) / n, t with C - 1 degrees of freedom
+    (Miller 2024, arXiv:2411.00640). Without clusters every prompt is its own and SE = s/sqrt(n).
+    Raises ValueError for no values; one cluster alone has no standard error (NaN).
+    """
+    x = np.asarray(values, dtype=float)
+    if x.size == 0:
+        raise ValueError("a mean needs at least one value")
+    index, count = cluster_index(clusters, x.size)
+    sums = np.bincount(index, x - x.mean(), minlength=count)
+    stderr = math.nan
+    if count > 1:
+        stderr = math.sqrt(count / (count - 1) * float(sums @ sums)) / x.size
+    return estimate(
+        float(x.mean()), stderr, count - 1, n=x.size, clusters=count, seeds=1, claim="checkpoint"
+    )
+
+
+def rate(values: Sequence[float] | Array, clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """Return the mean of values in [0, 1]: as `mean`, but with Wilson's interval where it applies.
+
+    Wilson is used for 0/1 values on independent prompts, and where every value is the same: then
+    t would claim certainty, and the clusters are the only independent trials there are.
+    """
+    plain = mean(values, clusters)
+    x = np.asarray(values, dtype=float)
+    constant = bool(np.all(x == x[0]))
+    binary = bool(np.all((x == 0) | (x == 1))) and plain.clusters == plain.n
+    if not (constant or binary):
+        return plain
+    low, high = wilson(plain.value * plain.clusters, plain.clusters)
+    return Estimate(
+        plain.value, plain.stderr, plain.df, low, high, plain.n, plain.clusters, 1, "checkpoint"
+    )
+
+
+def wilson(successes: float, n: int, *, alpha: float = ALPHA) -> tuple[float, float]:
+    """Return Wilson's (1927) score interval of a rate."""
+    from scipy.special import ndtri
+
+    z = float(ndtri(1 - alpha / 2))
+    share, scale = successes / n, 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def two_level(table: Array, clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """Return the mean of a (seeds, prompts) table with both seeds and prompts random.
+
+    Crossed analysis of variance with MS_a of seeds, MS_b of prompts (or clusters) and MS_e of the
+    rest: A = max(MS_a, MS_e), SE^2 = (A + MS_b - MS_e) / (S n), Satterthwaite's degrees of freedom.
+    Clusters enter by u[s, c] = mean + (C/n) * sum_{i in c} (d[s, i] - mean), which keeps the mean
+    over prompts where cluster sizes differ. Raises ValueError for fewer than two seeds or clusters.
+    """
+    d = np.asarray(table, dtype=float)
+    seeds, n = d.shape
+    centre = float(d.mean())
+    index, count = cluster_index(clusters, n)
+    if seeds < 2 or count < 2:
+        raise ValueError(f"two levels need two seeds and two clusters, not {seeds} and {count}")
+    u = np.stack([np.bincount(index, row - centre, minlength=count) for row in d]) * (count / n)
+    rows, columns = u.mean(axis=1), u.mean(axis=0)
+    rest = u - rows[:, None] - columns[None, :] + u.mean()
+    of_seeds = count * float(((rows - u.mean()) ** 2).sum()) / (seeds - 1)
+    of_prompts = seeds * float(((columns - u.mean()) ** 2).sum()) / (count - 1)
+    of_rest = float((rest**2).sum()) / ((seeds - 1) * (count - 1))
+    largest = max(of_seeds, of_rest)
+    total = largest + of_prompts - of_rest
+    spread = (
+        largest**2 / (seeds - 1)
+        + of_prompts**2 / (count - 1)
+        + of_rest**2 / ((seeds - 1) * (count - 1))
+    )
+    df = total**2 / spread if spread > 0 else float(seeds - 1)
+    stderr = math.sqrt(max(total, 0.0) / (seeds * count))
+    return estimate(centre, stderr, df, n=n, clusters=count, seeds=seeds, claim="method")
+
+
+def summary(
+    values: Mapping[Key, float], clusters: Mapping[str, Hashable], *, is_rate: bool = False
+) -> Estimate:
+    """Return the estimate that the number of seeds allows, from one value per (seed, prompt).
+
+    Three seeds or more give the method-level estimate; one or two give the checkpoint-level one
+    over the prompts' means. Prompts that a seed lacks are left out, and `n` shows it.
+    """
+    seeds, prompts, table = as_table(values)
+    groups = [clusters[prompt] for prompt in prompts]
+    if len(seeds) >= METHOD_SEEDS and len(set(groups)) > 1:
+        found = two_level(table, groups)
+        if is_rate and found.stderr == 0:
+            low, high = wilson(found.value * found.clusters, found.clusters)
+            return Estimate(
+                found.value,
+                0.0,
+                found.df,
+                low,
+                high,
+                found.n,
+                found.clusters,
+                found.seeds,
+                "method",
+            )
+        return found
+    one = (rate if is_rate else mean)(table.mean(axis=0), groups)
+    return Estimate(
+        one.value,
+        one.stderr,
+        one.df,
+        one.low,
+        one.high,
+        one.n,
+        one.clusters,
+        len(seeds),
+        "checkpoint",
+    )
+
+
+def difference(
+    ours: Mapping[Key, float], theirs: Mapping[Key, float], clusters: Mapping[str, Hashable]
+) -> Estimate:
+    """Return ours minus theirs, paired by (seed, prompt), on what both sides have.
+
+    Raises ValueError where the two sides share no (seed, prompt).
+    """
+    shared = {key: ours[key] - theirs[key] for key in ours if key in theirs}
+    return summary(shared, clusters)
+
+
+def as_table(values: Mapping[Key, float]) -> tuple[list[int], list[str], Array]:
+    """Return seeds, prompts and the complete (seeds, prompts) table; sorted, so order is no matter.
+
+    Raises ValueError where no prompt was answered under every seed.
+    """
+    seeds = sorted({seed for seed, _ in values})
+    counts: dict[str, int] = {}
+    for _, prompt in values:
+        counts[prompt] = counts.get(prompt, 0) + 1
+    prompts = sorted(prompt for prompt, count in counts.items() if count == len(seeds))
+    if not prompts:
+        raise ValueError("the two sides have no (seed, prompt) in common")
+    table = np.array([[values[seed, prompt] for prompt in prompts] for seed in seeds])
+    return seeds, prompts, table
+
+
+def win_score(ours: float, theirs: float, *, tolerance: float = 1e-9) -> float:
+    """Return 1 for a win, 0 for a loss, 1/2 for a tie: swapping the sides gives 1 - w."""
+    if abs(ours - theirs) <= tolerance:
+        return 0.5
+    return float(ours > theirs)
+
+
+def win_rate_bounds(scores: Sequence[float], invalid: int) -> tuple[float, float]:
+    """Return the win rate if all invalid judgements were lost, and if all were won."""
+    asked = len(scores) + invalid
+    return sum(scores) / asked, (sum(scores) + invalid) / asked
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's (1979) step-down adjusted p-values, in the order given."""
+    m = len(p_values)
+    adjusted, largest = [0.0] * m, 0.0
+    for rank, i in enumerate(sorted(range(m), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (m - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def cluster_index(clusters: Sequence[Hashable] | None, n: int) -> tuple[NDArray[np.intp], int]:
+    """Return each prompt's cluster as a number, and how many clusters there are."""
+    if clusters is None:
+        return np.arange(n), n
+    if len(clusters) != n:
+        raise ValueError(f"{n} values but {len(clusters)} cluster ids; give one a value")
+    known: dict[Hashable, int] = {}
+    index = np.array([known.setdefault(cluster, len(known)) for cluster in clusters])
+    return index, len(known)
