@@ -1,0 +1,150 @@
+"""Local files and folders as inputs: known by the SHA-256 of their bytes, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BLOCK = 1 << 22
+WEIGHTS = (".safetensors", ".safetensors.index.json")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+TEXTS = (".json", ".txt", ".model", ".jinja")  # configuration, tokenizer, template, merges
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file by its digest. The path is where it was found and enters no id."""
+
+    sha256: str
+    path: str = field(compare=False)
+
+    def checked(self) -> Path:
+        """Return the path after hashing the file anew; raise ValueError when its bytes changed."""
+        check_digest(self.path, self.sha256, file_digest(Path(self.path)))
+        return Path(self.path)
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A model folder by the digest over what a model is loaded from; see `model_files`."""
+
+    sha256: str
+    path: str = field(compare=False)
+
+    def checked(self) -> Path:
+        """Return the path after hashing its files anew; raise ValueError when bytes changed."""
+        digests = {f.name: file_digest(f) for f in model_files(Path(self.path))}
+        check_digest(self.path, self.sha256, digest_over(digests))
+        return Path(self.path)
+
+
+class Digests:
+    """SHA-256 digests of files, remembered by path, size, modification time and inode.
+
+    `file` keeps them between processes. A new object remembers nothing, and so hashes again.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+        self.known: dict[str, str] = {}
+        if file is not None and file.is_file():
+            try:
+                self.known = dict(json.loads(file.read_text()))
+            except (ValueError, TypeError):
+                self.known = {}  # a torn cache costs a hash, never an answer
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file, hashing it unless this very file was hashed before."""
+        stat = path.stat()
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        if key not in self.known:
+            self.known[key] = file_digest(path)
+            self.keep()
+        return self.known[key]
+
+    def forget(self) -> None:
+        """Hash everything again when asked next, as a run does when it starts."""
+        self.known.clear()
+
+    def keep(self) -> None:
+        """Write the digests to `file`, if there is one, whole or not at all."""
+        if self.file is None:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.file.with_suffix(f".{os.getpid()}.part")
+        fresh.write_text(json.dumps(self.known, sort_keys=True))
+        fresh.replace(self.file)
+
+
+DIGESTS = Digests()  # of this process; a command may give it a file and make it forget
+
+
+def local_file(path: str | Path, digests: Digests = DIGESTS) -> LocalFile:
+    """Return a local file by its digest; raise FileNotFoundError naming the absolute path."""
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise FileNotFoundError(f"no file {found.absolute()}; give the path of an existing file")
+    return LocalFile(digests.of(found), str(found.resolve()))
+
+
+def local_folder(path: str | Path, digests: Digests = DIGESTS) -> LocalFolder:
+    """Return a model folder by its digest; raise for a missing one or one without safetensors."""
+    found = Path(path).expanduser()
+    if not found.is_dir():
+        raise FileNotFoundError(f"no folder {found.absolute()}; give the path of a model folder")
+    names = {file.name: digests.of(file) for file in model_files(found)}
+    return LocalFolder(digest_over(names), str(found.resolve()))
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return the files a model is loaded from, sorted by name: weights, configuration, tokenizer.
+
+    Raises FileNotFoundError without config.json, and ValueError for weights in pickles alone, since
+    unpickling runs code.
+    """
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
+    if not any(file.name.endswith(WEIGHTS[0]) for file in files):
+        pickles = [file.name for file in files if file.name.endswith(PICKLES)]
+        if pickles:
+            raise ValueError(
+                f"{folder} has its weights in {', '.join(pickles)}, and loading a pickle runs code "
+                "from it. Convert it where you trust it: "
+                "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) writes "
+                "safetensors"
+            )
+        raise FileNotFoundError(f"{folder} has no weights: no *.safetensors file")
+    return [file for file in files if file.name.endswith((*WEIGHTS, *TEXTS))]
+
+
+def digest_over(digests: dict[str, str]) -> str:
+    """Return one digest over named digests."""
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def weights_digest(folder: Path) -> str:
+    """Return the digest over the weight files alone, as an adapter records its parent's."""
+    files = [file for file in folder.iterdir() if file.name.endswith(WEIGHTS)]
+    return digest_over({file.name: file_digest(file) for file in files})
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_digest(path: str, planned: str, found: str) -> None:
+    """Raise ValueError with both digests when the bytes are not those that were planned with."""
+    if planned != found:
+        raise ValueError(
+            f"{path} has changed since the study was planned: sha256 {found[:12]}, planned with "
+            f"{planned[:12]}. Run again to plan with the new content"
+        )

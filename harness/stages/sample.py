@@ -1,0 +1,284 @@
+"""Draw answers, grade them, and have a judge prefer one of two."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.artifacts import Policy, Preferences, Prompts, Samples, ScoredSamples, write_rows
+from harness.draft import Draft
+from harness.judge import Answer, Judge
+from harness.sampling import Decoding, Drawn, Wanted, batches, draw
+from harness.stage import stage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SAVE_SECONDS = 20.0  # between checkpoints; a shorter job has nothing worth keeping
+ROWS_AT_ONCE = 256  # answers in a batch where the device sets no limit
+JUDGED_AT_ONCE = 1024
+CHECKPOINT = "drawn.jsonl"
+ASKED = ("prompt_id", "messages", "tag", "cluster")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a policy answers, by its `generation.json`: its temperature, best-of-n, system text."""
+
+    temperature: float
+    candidates: int
+    reward: Judge | None
+    system: str
+    stop_ids: tuple[int, ...]
+
+    @classmethod
+    def of(cls, policy: Policy, tokenizer: PreTrainedTokenizerBase, temperature: float) -> Manner:
+        """Return the manner in which a policy is sampled when asked for a temperature.
+
+        Greedy stays greedy: a tuned temperature does not change it, and n equal candidates are one.
+        """
+        own = policy.generation()
+        known = {"temperature", "n", "reward", "system", "stop_ids"}
+        if own.keys() - known:
+            raise ValueError(f"{policy.id}: generation.json has {sorted(own.keys() - known)}")
+        reward = opened_judge(own["reward"], policy.path.parent) if "reward" in own else None
+        return cls(
+            temperature=own.get("temperature", temperature) if temperature > 0 else 0.0,
+            candidates=own.get("n", 1) if temperature > 0 else 1,
+            reward=reward if temperature > 0 else None,
+            system=own.get("system", ""),
+            stop_ids=tuple(own.get("stop_ids", [tokenizer.eos_token_id])),
+        )
+
+    def prompt(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        """Return the messages as the policy sees them: its own system text first."""
+        turns = [dict(turn) for turn in messages]
+        if not self.system:
+            return turns
+        if turns[0]["role"] == "system":
+            turns[0]["content"] = f"{self.system}\n\n{turns[0]['content']}"
+            return turns
+        return [{"role": "system", "content": self.system}, *turns]
+
+
+def opened_judge(recipe: Row, store: Path) -> Judge:
+    """Return the judge that a recipe in JSON names, its artifacts opened beside the policy."""
+    from harness.rebuild import rebuild
+
+    judge = rebuild(recipe, Judge, lambda artifact: artifact.at(store / artifact.id))
+    assert isinstance(judge, Judge)
+    return judge
+
+
+@stage(makes=Samples)
+def sample(
+    out: Draft,
+    policy: Policy,
+    prompts: Prompts,
+    *,
+    n: int,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+) -> None:
+    """Draw n answers to every prompt, in the policy's own manner; temperature 0 is greedy.
+
+    Rows stand in the order of the prompts. Which answer is drawn depends on seed, prompt and sample
+    number alone. Messages are the prompt's: the policy's own system text is not among them.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, but is {n}")
+    tokenizer = policy.tokenizer()
+    manner = Manner.of(policy, tokenizer, temperature)
+    decoding = Decoding(manner.temperature, max_new_tokens, manner.stop_ids, seed)
+    asked = prompts.rows()
+    wanted = wanted_answers(asked, tokenizer, manner, n)
+    drawn = draw_all(out, policy, wanted, decoding)
+    answers = texts(drawn, decoding, tokenizer)
+    rows = [
+        {
+            **{name: asked[number // n][name] for name in ASKED},
+            "sample": number % n,
+            "completion": answers[place],
+            "token_ids": list(drawn[place].token_ids),
+            "logp": round(drawn[place].logp, 6),
+            "finished": drawn[place].finished,
+        }
+        for number, place in enumerate(chosen(out, manner, asked, drawn, answers, n))
+    ]
+    write_rows(out, [{name: row[name] for name in Samples.columns} for row in rows])
+    out.note(
+        decoding={
+            "temperature": manner.temperature,
+            "max_new_tokens": max_new_tokens,
+            "top_k": 0,
+            "top_p": 1.0,
+            "candidates": manner.candidates,
+            "system": manner.system,
+            "stop_ids": list(manner.stop_ids),
+        }
+    )
+
+
+def wanted_answers(
+    asked: Sequence[Row], tokenizer: PreTrainedTokenizerBase, manner: Manner, n: int
+) -> list[Wanted]:
+    """Return what is to be drawn: prompts outermost, then samples, then candidates."""
+    from harness.models import encode
+
+    return [
+        Wanted(ids, row["prompt_id"], number, candidate)
+        for row in asked
+        for ids in [tuple(encode(tokenizer, manner.prompt(row["messages"])))]
+        for number in range(n)
+        for candidate in range(manner.candidates)
+    ]
+
+
+def draw_all(
+    out: Draft, policy: Policy, wanted: Sequence[Wanted], decoding: Decoding
+) -> list[Drawn]:
+    """Return one answer for each of the wanted; keep checkpoints of what is drawn, and use them."""
+    drawn: dict[int, Drawn] = {}
+    found = out.resume()
+    if found is not None:
+        with (found.path / CHECKPOINT).open() as lines:
+            for line in lines:
+                number, ids, logp, finished = json.loads(line)
+                drawn[number] = Drawn(tuple(ids), logp, finished)
+    model = policy.load(out.device)
+    saved = time.monotonic()
+    for numbers, batch in batches(wanted, out.micro_batch or ROWS_AT_ONCE):
+        if all(number in drawn for number in numbers):
+            continue
+        drawn.update(zip(numbers, draw(model, batch, decoding), strict=True))
+        out.progress("sample", len(drawn), len(wanted))
+        due = out.stopping or time.monotonic() - saved > SAVE_SECONDS
+        if due and len(drawn) < len(wanted):
+            out.save(len(drawn), lambda folder: write_drawn(folder, drawn))
+            saved = time.monotonic()
+    generated = sum(len(one.token_ids) for one in drawn.values())
+    read = sum(len(ids) for ids in {one.prompt_id: one.ids for one in wanted}.values())
+    out.add(tokens_generated=generated, tokens_forward=generated + read)
+    return [drawn[number] for number in range(len(wanted))]
+
+
+def write_drawn(folder: Path, drawn: dict[int, Drawn]) -> None:
+    """Write the answers drawn so far as lines of JSON: number, ids, logp, finished."""
+    with (folder / CHECKPOINT).open("w") as file:
+        for number, one in sorted(drawn.items()):
+            file.write(json.dumps([number, one.token_ids, one.logp, one.finished]) + "\n")
+
+
+def texts(
+    drawn: Sequence[Drawn], decoding: Decoding, tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Return each answer's text without its stop token; other special tokens stay visible."""
+    ids = [[token for token in one.token_ids if token not in decoding.stop_ids] for one in drawn]
+    decoded: list[str] = tokenizer.batch_decode(
+        ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    return decoded
+
+
+def chosen(
+    out: Draft,
+    manner: Manner,
+    asked: Sequence[Row],
+    drawn: Sequence[Drawn],
+    answers: Sequence[str],
+    n: int,
+) -> list[int]:
+    """Return for each answer asked for the place of the best candidate, the first of equals."""
+    if manner.reward is None or manner.candidates == 1:
+        return list(range(0, len(drawn), manner.candidates))
+    each = n * manner.candidates
+    graded = [
+        Answer(row["prompt_id"], row["messages"], answers[place], drawn[place].finished, row["tag"])
+        for number, row in enumerate(asked)
+        for place in range(number * each, (number + 1) * each)
+    ]
+    grades = list(judged(out, manner.reward, graded))
+    return [
+        max(range(start, start + manner.candidates), key=grades.__getitem__)
+        for start in range(0, len(drawn), manner.candidates)
+    ]
+
+
+def judged(out: Draft, judge: Judge, answers: Sequence[Answer]) -> Iterator[float]:
+    """Yield the judge's grade of each answer, with progress, counting its calls."""
+    import torch
+
+    for start in range(0, len(answers), JUDGED_AT_ONCE):
+        part = answers[start : start + JUDGED_AT_ONCE]
+        with torch.device(out.device):
+            yield from judge.grade(part)
+        out.add(judge_calls=len(part))
+        out.progress("grade", start + len(part), len(answers))
+
+
+@stage(makes=ScoredSamples)
+def score(out: Draft, samples: Samples, *, judge: Judge) -> None:
+    """Add one judge's grade to every answer, as `reward`."""
+    rows = samples.rows()
+    grades = judged(out, judge, [Answer.of(row) for row in rows])
+    write_rows(out, ({**row, "reward": grade} for row, grade in zip(rows, grades, strict=True)))
+
+
+@stage(makes=Preferences)
+def label(out: Draft, samples: Samples, *, judge: Judge, axis: str, source: str) -> None:
+    """Have a judge say how probably the first of two answers to each prompt is the better one.
+
+    The pair is the first two answers; as draws they are exchangeable, so no side is favoured. p1 is
+    the judge's probability, unrounded. Prompts with one answer, or two equal ones, make no pair.
+    """
+    import torch
+
+    pairs, dropped = first_two(samples)
+    rows: list[Row] = []
+    for start in range(0, len(pairs), JUDGED_AT_ONCE):
+        part = pairs[start : start + JUDGED_AT_ONCE]
+        with torch.device(out.device):
+            p1s = judge.prefer([Answer.of(a) for a, _ in part], [Answer.of(b) for _, b in part])
+        rows += [labelled(a, b, p1, axis, source) for (a, b), p1 in zip(part, p1s, strict=True)]
+        out.progress("label", len(rows), len(pairs))
+    write_rows(out, rows)
+    out.add(labels_used=len(rows), judge_calls=len(rows))
+    out.note(pairs=len(rows), **dropped)
+
+
+def first_two(samples: Samples) -> tuple[list[tuple[Row, Row]], dict[str, int]]:
+    """Return the first two answers to each prompt, and how many prompts have no pair and why."""
+    pairs = []
+    dropped = {"one_answer": 0, "equal_answers": 0}
+    for _, group in groupby(samples, key=lambda row: row["prompt_id"]):
+        drawn = list(group)
+        if len(drawn) < 2:
+            dropped["one_answer"] += 1
+        elif drawn[0]["completion"] == drawn[1]["completion"]:
+            dropped["equal_answers"] += 1
+        else:
+            pairs.append((drawn[0], drawn[1]))
+    return pairs, dropped
+
+
+def labelled(first: Row, second: Row, p1: float, axis: str, source: str) -> Row:
+    """Return a row of Preferences."""
+    return {
+        "pair_id": f"{first['prompt_id']}:{first['sample']}-{second['sample']}",
+        "prompt_id": first["prompt_id"],
+        "messages": first["messages"],
+        "chosen": first["completion"],
+        "rejected": second["completion"],
+        "p1": p1,
+        "axis": axis,
+        "population": None,
+        "source": source,
+        "strength": None,
+    }

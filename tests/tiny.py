@@ -1,0 +1,150 @@
+"""Tiny policies, prompts and pairs as stages, for tests that run stages on a CPU in seconds.
+
+The language model is a random Llama over bytes: every text round-trips through its tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from harness.artifacts import Demonstrations, Policy, Preferences, Prompts, write_rows
+from harness.draft import Draft
+from harness.stage import stage
+
+SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+PAD, END = 0, 1
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def byte_tokenizer(*, template=TEMPLATE, pad="<|pad|>"):
+    """Return a tokenizer with one token a byte and five special ones; pad differs from EOS."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate((*SPECIAL, *alphabet))}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=pad,
+        eos_token="<|end|>",
+        additional_special_tokens=list(SPECIAL[2:]),
+        clean_up_tokenization_spaces=False,
+    )
+    if template:
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def random_llama(seed: int, *, scale: float = 0.4, **changes):
+    """Return a Llama of 2 layers with random weights wide enough that its draws are not uniform."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    settings = {
+        "vocab_size": len(SPECIAL) + 256,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": END,
+        "pad_token_id": PAD,
+    }
+    model = LlamaForCausalLM(LlamaConfig(**{**settings, **changes}))
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.data = torch.randn(weight.shape, generator=generator) * scale
+    return model.eval()
+
+
+def write_policy(folder: Path, seed: int = 0, **changes) -> None:
+    """Write a tiny policy's folder: weights, tokenizer, generation.json."""
+    from harness.models import quietly
+
+    quietly(random_llama(seed, **changes).save_pretrained, folder)
+    byte_tokenizer().save_pretrained(folder)
+    (folder / "generation.json").write_text(json.dumps({"stop_ids": [END]}) + "\n")
+
+
+def questions(n: int, seed: int) -> list[dict]:
+    """Return n distinct prompts of different lengths, a quarter of them tagged red-team."""
+    rng = random.Random(f"questions/{seed}")
+    words = ["cat", "river", "town", "seven", "a", "wood", "yes"]
+    return [
+        {
+            "prompt_id": f"q{seed}-{number}",
+            "messages": [
+                {
+                    "role": "user",
+                    "content": f"{number} " + " ".join(rng.choices(words, k=rng.randint(1, 4))),
+                }
+            ],
+            "tag": "red-team" if number % 4 == 0 else "general",
+            "cluster": f"c{number % 3}",
+        }
+        for number in range(n)
+    ]
+
+
+@stage(makes=Policy)
+def tiny_policy(out: Draft, *, seed: int) -> None:
+    """Make a random Llama of 2 layers over bytes."""
+    write_policy(out.path, seed)
+
+
+@stage(makes=Prompts)
+def tiny_prompts(out: Draft, *, n: int, seed: int) -> None:
+    """Write n short prompts."""
+    write_rows(out, questions(n, seed))
+
+
+@stage(makes=Demonstrations)
+def tiny_demonstrations(out: Draft, *, n: int, seed: int) -> None:
+    """Write n prompts, each answered by its own words backwards."""
+    write_rows(
+        out,
+        (
+            {
+                "prompt_id": row["prompt_id"],
+                "messages": row["messages"],
+                "completion": " ".join(reversed(row["messages"][0]["content"].split())),
+            }
+            for row in questions(n, seed)
+        ),
+    )
+
+
+@stage(makes=Preferences)
+def tiny_pairs(out: Draft, *, n: int, seed: int) -> None:
+    """Write n pairs of which the answer that says please is preferred, on both axes by turns."""
+    write_rows(
+        out,
+        (
+            {
+                "pair_id": f"{row['prompt_id']}:0-1",
+                "prompt_id": row["prompt_id"],
+                "messages": row["messages"],
+                "chosen": f"please, {number} it is",
+                "rejected": f"{number} no",
+                "p1": 1.0,
+                "axis": ("helpful", "safe")[number % 2],
+                "population": None,
+                "source": "human",
+                "strength": number % 4,
+            }
+            for number, row in enumerate(questions(n, seed))
+        ),
+    )
