@@ -28,6 +28,8 @@ from harness.stage import Artifact, stage
 from harness.stages.finetune import finetune
 from harness.stages.prefer import prefer
 from harness.stages.reward import fit_reward
+from harness.stages.sample import label, sample, score
+from harness.stages.select import best_of_n, only, tempered
 from harness.training import save_model
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Subject",
     "Texts",
     "Truth",
+    "best_of_n",
     "bradley_terry",
     "dataset",
     "derived_seed",
@@ -62,11 +65,16 @@ __all__ = [
     "finetune",
     "fit_reward",
     "judge",
+    "label",
     "method",
+    "only",
     "prefer",
+    "sample",
     "save_model",
+    "score",
     "stage",
     "suite",
+    "tempered",
     "token_logprobs",
     "write_rows",
 ]

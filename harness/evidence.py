@@ -1,0 +1,319 @@
+"""What a plugin plans and makes on the tiny study, gathered once for all its checks."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import registry
+from harness.artifacts import Policy
+from harness.registry import Plugin, Setting
+from harness.run import in_order, run
+from harness.shared import Data
+from harness.stage import Artifact, Stage
+from harness.stages.sample import label, score
+from harness.store import Store
+from harness.tiny import (
+    TINY_WORLD,
+    answers,
+    tiny_base,
+    tiny_data,
+    tiny_sft,
+    tiny_shared,
+    tiny_subject,
+)
+
+HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "lm_eval", "pandas", "seaborn")
+# What an audit hook sees of a process that changes files.
+WRITING = ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate")
+SEED = "the seed"  # no setting's name has a space
+NOT_BEHAVIOUR = ("curves.csv",)  # it repeats settings, such as the learning rate
+
+
+class CheckFailed(AssertionError):  # noqa: N818  (pytest shows assertion errors in full)
+    """A plugin breaks its contract; the message says where, and what to do."""
+
+
+def plan(plugin: Plugin, settings: Mapping[str, Any], seed: int = 0) -> tuple[Artifact, ...]:
+    """Return what a plugin plans on the tiny study: a policy, scores, the parts of a dataset.
+
+    A judge plans nothing itself, so it stands with the grades and the labels that it would give.
+    """
+    if plugin.kind == "method":
+        return (expect(plugin(tiny_shared(seed), **settings), Policy, plugin),)
+    if plugin.kind == "suite":
+        return (expect(plugin(tiny_subject(), **settings), Artifact, plugin),)
+    base = tiny_base(seed=0)
+    if plugin.kind == "dataset":
+        data = expect(plugin(base, seed, **settings), Data, plugin)
+        return parts(data, tiny_sft(base, data))
+    world: Data = registry.get("dataset", "hamlet")(base, 0, **TINY_WORLD)
+    judge = plugin(world, **settings)
+    drawn = answers(base, world.test, n=2)
+    labels = label(drawn, judge=judge, axis="helpful", source="ai")
+    return (score(drawn, judge=judge), labels)
+
+
+def expect(made: Any, kind: type[Any], plugin: Plugin) -> Any:
+    """Return what a plugin returned; raise CheckFailed where it is of another kind."""
+    if not isinstance(made, kind):
+        raise CheckFailed(f"{plugin.kind} {plugin.name!r} returned {made!r}, not a {kind.__name__}")
+    return made
+
+
+def parts(data: Data, sft: Policy) -> tuple[Artifact, ...]:
+    """Return every artifact that a dataset offers, preferences first."""
+    offered = [getattr(data, f.name) for f in fields(data)]
+    return (data.preferences(sft), *(part for part in offered if isinstance(part, Artifact)))
+
+
+class Evidence:
+    """One plugin under given settings: its plan here and in a fresh process, and what it makes."""
+
+    def __init__(self, plugin: Plugin, settings: Mapping[str, Any], values: Mapping[str, Any]):
+        self.plugin = plugin
+        self.settings = dict(settings)
+        self.values = dict(values)
+        self.folder = tempfile.TemporaryDirectory(prefix="checks-")
+
+    @property
+    def file(self) -> Path:
+        """The file that defines the plugin."""
+        return Path(self.plugin.function.__code__.co_filename).resolve()
+
+    @cached_property
+    def planned(self) -> tuple[Artifact, ...]:
+        """What the plugin plans with seed 0."""
+        return plan(self.plugin, self.settings)
+
+    @property
+    def own(self) -> list[Artifact]:
+        """What it plans beyond what every method of the cell is given."""
+        shared = tiny_shared(0)
+        given = [getattr(shared, f.name) for f in fields(shared)]
+        common = in_order([part for part in given if isinstance(part, Artifact)])
+        return [a for a in in_order(list(self.planned)) if a not in common]
+
+    @cached_property
+    def fresh(self) -> dict[str, Any]:
+        """What a new interpreter plans, in an empty folder, with another hash seed."""
+        function = self.plugin.function
+        asked = {
+            "kind": self.plugin.kind,
+            "name": self.plugin.name,
+            "settings": self.settings,
+            "module": function.__module__,
+            "file": str(self.file),
+        }
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": "4711",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        with tempfile.TemporaryDirectory() as empty:
+            done = subprocess.run(
+                [sys.executable, "-B", "-c", "import harness.evidence as e; e.say_plan()"],
+                input=json.dumps(asked),
+                capture_output=True,
+                text=True,
+                cwd=empty,
+                env=environment,
+                check=False,
+            )
+        if done.returncode:
+            raise CheckFailed(f"planning it in a fresh process fails:\n{done.stderr[-4000:]}")
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    @cached_property
+    def first(self) -> Store:
+        """A store in which the plan has been made."""
+        return self.make("first", self.targets)
+
+    @cached_property
+    def again(self) -> Store:
+        """Another store in which the same plan has been made anew."""
+        return self.make("again", self.targets)
+
+    @property
+    def targets(self) -> tuple[Artifact, ...]:
+        """The plan, with a method's answers to the held-out prompts."""
+        if self.plugin.kind != "method":
+            return self.planned
+        (policy,) = self.planned
+        return (policy, answers(expect(policy, Policy, self.plugin), tiny_data().test))
+
+    def make(self, name: str, targets: tuple[Artifact, ...]) -> Store:
+        """Return a store in which targets are made; raise CheckFailed with what went wrong."""
+        store = Store(Path(self.folder.name) / name)
+        outcomes = run(targets, store, workers=os.cpu_count() or 1, plugins=self.plugins)
+        for artifact in in_order(list(targets)):
+            outcome = outcomes[artifact.id]
+            if outcome.state not in ("done", "blocked"):
+                failure = store.failure(artifact.id) or {}
+                detail = failure.get("traceback") or outcome.reason
+                raise CheckFailed(f"{artifact.id} is {outcome.state} on the tiny study:\n{detail}")
+        return store
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """The file to register in workers, none where the plugin is ours or part of a package."""
+        code = self.plugin.function.__code__.co_filename
+        alone = self.plugin.distribution == code and "." not in self.plugin.function.__module__
+        return (self.file,) if alone else ()
+
+    @property
+    def changed_settings(self) -> list[str]:
+        """The settings of which another value can be tried: all but files and the like."""
+        return [
+            name
+            for name, setting in self.plugin.settings.items()
+            if name in self.values or not is_needed(setting)
+        ]
+
+    def other_plans(self, name: str) -> Iterator[tuple[Artifact, ...]]:
+        """Yield the plans under other values of one setting, those left out that it refuses."""
+        setting = self.plugin.settings[name]
+        default = self.settings.get(name, setting.default)
+        others = [self.values[name]] if name in self.values else other_values(setting, default)
+        for value in others:
+            try:
+                yield plan(self.plugin, {**self.settings, name: value})
+            except (TypeError, ValueError):
+                continue
+
+    @cached_property
+    def changes(self) -> dict[str, str]:
+        """What is wrong with how each setting, and the seed, changes what is made; "" if nothing.
+
+        Values are tried until one changes something, those of all settings side by side.
+        """
+        left = {name: self.other_plans(name) for name in self.changed_settings}
+        seeded = any("seed" in stage_of(a).signature.parameters for a in self.own)
+        if self.plugin.kind == "method" and seeded:
+            left[SEED] = iter([plan(self.plugin, self.settings, seed=1)])
+        reasons = dict.fromkeys(left, "no other value is accepted; give one by values={...}")
+        while left:
+            tried = {name: next(others, None) for name, others in left.items()}
+            candidates = {name: found for name, found in tried.items() if found is not None}
+            reasons |= self.differences(candidates)
+            left = {name: left[name] for name in candidates if reasons[name]}
+        return reasons
+
+    def differences(self, plans: Mapping[str, tuple[Artifact, ...]]) -> dict[str, str]:
+        """Make plans that differ from the one under test in one thing; return what is wrong."""
+        targets = [target for plan in plans.values() for target in plan]
+        run(targets, self.first, workers=os.cpu_count() or 1, plugins=self.plugins)
+        return {name: self.difference(self.first, plan) for name, plan in plans.items()}
+
+    def difference(self, store: Store, other: tuple[Artifact, ...]) -> str:
+        """Return why a plan is no different from the one under test, "" where it is.
+
+        A difference counts when the stage it enters writes other bytes, and so does the product.
+        """
+        before = in_order(list(self.planned))
+        entered = [a for a in in_order(list(other)) if a not in before and known(a, before)]
+        if not entered:
+            return "no id changes: it reaches no stage"
+        if any(store.manifest(a.id) is None for a in in_order(list(other))):
+            return "it could not be made"
+        written = {(stage_of(a), behaviour(store, a)) for a in before}
+        if all((stage_of(a), behaviour(store, a)) in written for a in entered):
+            return f"{', '.join(a.id for a in entered)} has the same bytes as without it"
+        if all(map(lambda a, b: behaviour(store, a) == behaviour(store, b), self.planned, other)):
+            return "what the plugin returns has the same bytes as without it"
+        return ""
+
+
+def known(artifact: Artifact, before: list[Artifact]) -> bool:
+    """Say whether all inputs of an artifact stand in `before`."""
+    return all(needed in before for needed in artifact.inputs)
+
+
+def stage_of(artifact: Artifact) -> Stage[Any, Any]:
+    """Return the stage that makes an artifact."""
+    assert artifact.recipe is not None
+    return artifact.recipe.stage
+
+
+def behaviour(store: Store, artifact: Artifact) -> str:
+    """Return the digests of an artifact's files, those left out that only describe its making."""
+    manifest = store.manifest(artifact.id)
+    files = manifest["files"] if manifest else {}
+    kept = {name: file["sha256"] for name, file in files.items() if name not in NOT_BEHAVIOUR}
+    return json.dumps(kept, sort_keys=True)
+
+
+def other_values(setting: Setting, default: Any) -> Iterator[Any]:
+    """Yield values of a setting's type that differ from its default, likelier ones first."""
+    options = [setting.annotation, *typing.get_args(setting.annotation)]
+    if typing.get_origin(setting.annotation) is Literal:
+        yield from (option for option in options[1:] if option != default)
+    elif isinstance(default, bool):
+        yield not default
+    elif isinstance(default, int):
+        yield from (
+            value for value in (2, default // 2, 1, default * 2) if value not in (default, 0)
+        )
+    elif isinstance(default, float):
+        yield from (default / 2, default * 2) if default else (0.1, 1.0)
+    elif isinstance(default, tuple) and default:
+        yield default[:-1] or default * 2
+        yield default[::-1]
+    elif isinstance(default, str):
+        yield from (f"{default} briefly".strip(), default.upper())
+    elif default is None:
+        examples: dict[Any, Any] = {int: 2, float: 0.5, str: "briefly", bool: True}
+        yield from (examples[option] for option in options if option in examples)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """An audit hook's notes: every call by which this process wrote a file."""
+
+    writes: list[str]
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Note an event that writes."""
+        if event == "open":
+            path, mode, flags = arguments
+            writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+            if (isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & writing:
+                self.writes.append(f"open {path}")
+        elif event in WRITING:
+            self.writes.append(f"{event} {arguments[0]}")
+
+
+def say_plan() -> None:
+    """Plan a plugin as standard input asks; print its ids, what it wrote and imported, as JSON."""
+    asked = json.load(sys.stdin)
+    registry.discover()
+    if (asked["kind"], asked["name"]) not in registry.PLUGINS:
+        if "." in asked["module"]:
+            importlib.import_module(asked["module"])
+        else:
+            registry.import_file(Path(asked["file"]))
+    watch = Watch([])
+    sys.addaudithook(watch)
+    planned = plan(registry.get(asked["kind"], asked["name"]), asked["settings"])
+    found = {
+        "ids": [artifact.id for artifact in planned],
+        "writes": list(watch.writes),
+        "heavy": [name for name in HEAVY if name in sys.modules],
+    }
+    print(json.dumps(found))
+
+
+def is_needed(setting: Setting) -> bool:
+    """Say whether a setting has no default."""
+    return setting.default is inspect.Parameter.empty

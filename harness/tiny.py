@@ -1,0 +1,246 @@
+"""The tiny study that plugins are checked on: a random model over bytes and a few toy rows.
+
+Everything a method may start from is there, so that any method runs to its policy in seconds on one
+core. What it scores means nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from harness.artifacts import (
+    Demonstrations,
+    Policy,
+    Preferences,
+    Prompts,
+    Samples,
+    Texts,
+    write_rows,
+)
+from harness.draft import Draft
+from harness.judge import Contains
+from harness.registry import get
+from harness.shared import Data, Shared, Subject, derived_seed
+from harness.stage import stage
+from harness.stages.finetune import finetune
+from harness.stages.sample import sample
+
+SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+PAD, END = 0, 1
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+WORDS = ("cat", "river", "town", "seven", "a", "wood", "yes")
+ROWS = {"train": 24, "validation": 6, "test": 6}
+MAX_NEW_TOKENS = 12
+
+
+@stage(makes=Policy)
+def tiny_base(out: Draft, *, seed: int) -> None:
+    """Make a random Llama of two layers over bytes, its draws far from uniform."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(SPECIAL) + 256,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=END,
+        pad_token_id=PAD,
+    )
+    model = LlamaForCausalLM(config)
+    draw = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.data = torch.randn(weight.shape, generator=draw) * 0.4
+    model.save_pretrained(out.path)
+    byte_tokenizer().save_pretrained(out.path)
+    (out / "generation.json").write_text(json.dumps({"stop_ids": [END]}) + "\n")
+
+
+def byte_tokenizer() -> Any:
+    """Return a tokenizer with one token a byte and five special ones: every text round-trips."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = (*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()))
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=SPECIAL[PAD],
+        eos_token=SPECIAL[END],
+        additional_special_tokens=list(SPECIAL[2:]),
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def questions(split: str) -> list[dict[str, Any]]:
+    """Return a split's prompts, each distinct by its number, a quarter of them tagged red-team."""
+    rng = random.Random(f"tiny/{split}")
+    rows = []
+    for number in range(ROWS[split]):
+        text = f"{split} {number} " + " ".join(rng.choices(WORDS, k=rng.randint(1, 4)))
+        rows.append(
+            {
+                "prompt_id": f"{split}-{number}",
+                "messages": [{"role": "user", "content": text}],
+                "tag": "red-team" if number % 4 == 0 else "general",
+                "cluster": f"c{number % 3}",
+            }
+        )
+    return rows
+
+
+@stage(makes=Prompts)
+def tiny_prompts(out: Draft, *, split: str) -> None:
+    """Write the prompts of one split."""
+    write_rows(out, questions(split))
+
+
+@stage(makes=Demonstrations)
+def tiny_demonstrations(out: Draft) -> None:
+    """Write the train prompts, each answered by its own words backwards."""
+    rows = [
+        {
+            "prompt_id": row["prompt_id"],
+            "messages": row["messages"],
+            "completion": " ".join(reversed(row["messages"][0]["content"].split())),
+        }
+        for row in questions("train")
+    ]
+    write_rows(out, rows)
+
+
+@stage(makes=Preferences)
+def tiny_preferences(out: Draft) -> None:
+    """Write one hard-labelled pair a train prompt, of both axes by turns, sides by turns."""
+    rows = []
+    for number, row in enumerate(questions("train")):
+        rows.append(
+            {
+                "pair_id": f"{row['prompt_id']}:0-1",
+                "prompt_id": row["prompt_id"],
+                "messages": row["messages"],
+                "chosen": f"please, {number} it is",
+                "rejected": f"{number} no",
+                "p1": 1.0,
+                "axis": ("helpful", "safe")[number % 2],
+                "tag": row["tag"],
+                "population": "majority",
+                "source": "human",
+                "strength": number % 4,
+            }
+        )
+        if number % 3 == 0:
+            rows[-1].update(chosen=rows[-1]["rejected"], rejected=rows[-1]["chosen"], p1=0.0)
+    write_rows(out, rows)
+
+
+@stage(makes=Texts)
+def tiny_texts(out: Draft) -> None:
+    """Write a few lines of text."""
+    write_rows(out, ({"text": " ".join(WORDS[n:] + WORDS[:n])} for n in range(len(WORDS))))
+
+
+def tiny_data() -> Data:
+    """Return the tiny study's data; the rows are the same for every seed."""
+    preferences = tiny_preferences()
+    return Data(
+        demonstrations=tiny_demonstrations(),
+        preferences=lambda sft: preferences,
+        prompts=tiny_prompts(split="train"),
+        validation=tiny_prompts(split="validation"),
+        test=tiny_prompts(split="test"),
+        assistant=tiny_base(seed=1),
+        annotator=Contains("please"),
+        pretraining=tiny_texts(),
+    )
+
+
+def tiny_sft(base: Policy, data: Data) -> Policy:
+    """Return the SFT policy of the tiny study."""
+    settings = {"learning_rate": 3e-3, "epochs": 1, "batch_size": 8, "max_length": 1024}
+    return finetune(base, data.demonstrations, **settings, seed=0)  # type: ignore[arg-type]
+
+
+def tiny_shared(seed: int) -> Shared:
+    """Return what a method of the tiny study starts from.
+
+    `seed` is the cell's and changes nothing else, so that what it changes is the method's own.
+    """
+    data, base = tiny_data(), tiny_base(seed=0)
+    sft = tiny_sft(base, data)
+    return Shared(
+        base=base,
+        sft=sft,
+        demonstrations=data.demonstrations,
+        preferences=data.preferences(sft),
+        prompts=data.prompts,
+        validation=data.validation,
+        labeller=Contains("please"),
+        assistant=data.assistant,
+        annotator=data.annotator,
+        pretraining=data.pretraining,
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=seed,
+    )
+
+
+def answers(policy: Policy, prompts: Prompts, *, temperature: float = 1.0, n: int = 1) -> Samples:
+    """Return a policy's answers to prompts of the tiny study."""
+    return sample(
+        policy,
+        prompts,
+        n=n,
+        temperature=temperature,
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=derived_seed(0, "tiny"),
+    )
+
+
+def tiny_subject() -> Subject:
+    """Return a subject for suites: a random model on a few prompts of the embedded world.
+
+    The world brings what suites of both kinds may read: truth, probes and held-out text.
+    """
+    base = tiny_base(seed=0)
+    data: Data = get("dataset", "hamlet")(base, 0, **TINY_WORLD)
+    policy, sft = tiny_base(seed=2), tiny_base(seed=3)
+    drawn = {
+        who: {
+            "T=1": answers(who, data.test, n=2),
+            "greedy": answers(who, data.test, temperature=0.0),
+        }
+        for who in (policy, sft)
+    }
+    return Subject(
+        policy=policy,
+        base=base,
+        sft=sft,
+        samples=drawn[policy],
+        opponent=drawn[sft],
+        test=data.test,
+        truth=data.truth,
+        probes=data.probes,
+        heldout=data.heldout,
+        judge=Contains("e"),
+        seed=0,
+    )
+
+
+TINY_WORLD = {"budget": 24, "demonstrations": 16, "validation": 8, "test": 24, "probes": 4}
