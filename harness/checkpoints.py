@@ -1,0 +1,83 @@
+"""Checkpoints of a trainer: all parts or none, tensors as safetensors, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class WholeCheckpoints:
+    """Mixed into `transformers.Trainer`: what it needs to go on as if it had never stopped.
+
+    Python's and numpy's generators are not kept: a planned order of batches leaves only torch's,
+    which dropout draws from.
+    """
+
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+    state: Any
+
+    def write_checkpoint(self, folder: Path) -> None:
+        """Write weights, optimiser, schedule, random states and curve; tensors as safetensors."""
+        import torch
+        from safetensors.torch import save_file, save_model
+
+        save_model(self.model, str(folder / "weights.safetensors"))
+        optimiser = self.optimizer.state_dict()
+        moments = {
+            f"{index}.{name}": value.detach().cpu().contiguous()
+            for index, values in optimiser["state"].items()
+            for name, value in values.items()
+        }
+        save_file(moments, folder / "optimiser.safetensors")
+        generators = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            generators["cuda"] = torch.cuda.get_rng_state()
+        save_file(generators, folder / "random.safetensors")
+        loop = {"groups": optimiser["param_groups"], "schedule": self.lr_scheduler.state_dict()}
+        (folder / "loop.json").write_text(json.dumps(loop))
+        self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
+        from safetensors.torch import load_model
+
+        load_model(self.model, str(part_of(checkpoint, "weights.safetensors")))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        from safetensors.torch import load_file
+
+        loop = json.loads(part_of(checkpoint, "loop.json").read_text())
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in load_file(part_of(checkpoint, "optimiser.safetensors")).items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": loop["groups"]})
+        self.lr_scheduler.load_state_dict(loop["schedule"])
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        import torch
+        from safetensors.torch import load_file
+
+        generators = load_file(part_of(checkpoint, "random.safetensors"))
+        torch.set_rng_state(generators["cpu"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(generators["cuda"])
+
+
+def part_of(checkpoint: str, name: str) -> Path:
+    """Return a file of a checkpoint; raise FileNotFoundError rather than use half of one."""
+    file = Path(checkpoint, name)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"checkpoint {checkpoint} has no {name}; remove the checkpoint to start over"
+        )
+    return file

@@ -1,0 +1,97 @@
+"""Supervised fine-tuning: imitate answers, with loss on the answer and its end alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.artifacts import Demonstrations, Policy, Samples
+from harness.draft import Draft
+from harness.stage import stage
+from harness.training import (
+    Job,
+    PlannedTraining,
+    Recipe,
+    Schedule,
+    encoded,
+    planned_batches,
+    require_rows,
+    save_model,
+    write_curve,
+)
+
+COLUMNS = ("step", "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy")
+
+
+@stage(makes=Policy)
+def finetune(
+    out: Draft,
+    policy: Policy,
+    data: Demonstrations | Samples,
+    *,
+    learning_rate: float = 2e-5,
+    epochs: int = 2,
+    batch_size: int = 64,
+    max_length: int = 1024,
+    schedule: Schedule = "cosine",
+    warmup: float = 0.03,
+    weight_decay: float = 0.1,
+    seed: int,
+) -> None:
+    """Make the policy that imitates the answers in `data`, by TRL's SFTTrainer.
+
+    The loss is the mean over the answer tokens, EOS included, of the whole optimiser batch; prompts
+    carry none. Rows longer than `max_length` tokens are left out, never cut, since a cut answer has
+    no end; so are samples that did not finish. Defaults: Touvron et al. 2023, section 3.1, with a
+    warm-up as in Dubois et al. 2023.
+    """
+    recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
+    tokenizer = policy.tokenizer()
+    rows, dropped = sequences(tokenizer, data, max_length)
+    require_rows(rows, "answers", dropped)
+    lengths = [len(row["input_ids"]) for row in rows]
+    job = Job(out, planned_batches(lengths, recipe), "finetune")
+    trainer = trainer_for(policy.load(out.device), tokenizer, rows, recipe, job)
+    history = trainer.run()
+    write_curve(out, history, COLUMNS)
+    save_model(out, trainer.model, tokenizer, policy)
+    out.note(rows=len(rows), **dropped)
+    out.add(tokens_trained=sum(lengths) * epochs, optimiser_steps=len(job.batches))
+
+
+def sequences(
+    tokenizer: Any, data: Demonstrations | Samples, max_length: int
+) -> tuple[list[dict[str, list[int]]], dict[str, int]]:
+    """Return input ids with labels (-100 on the prompt), and how many rows were dropped and why."""
+    rows = []
+    dropped = {"longer_than_max_length": 0, "unfinished": 0}
+    for row in data:
+        if not row.get("finished", True):
+            dropped["unfinished"] += 1
+            continue
+        prompt, completion = encoded(tokenizer, row, row["completion"])
+        if len(prompt) + len(completion) > max_length:
+            dropped["longer_than_max_length"] += 1
+            continue
+        labels = [-100] * len(prompt) + completion
+        rows.append({"input_ids": prompt + completion, "labels": labels})
+    return rows, dropped
+
+
+def trainer_for(
+    model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], recipe: Recipe, job: Job
+) -> Any:
+    """Return TRL's SFTTrainer over ready labels, so that its template handling cannot differ."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    class Trainer(PlannedTraining, SFTTrainer):  # type: ignore[misc]
+        loss_is_scaled_for_ga = True  # TRL divides by the token count that we give it
+
+    ready = {"skip_prepare_dataset": True}
+    return Trainer(
+        job=job,
+        model=model,
+        args=SFTConfig(**recipe.arguments(job.out), dataset_kwargs=ready),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )

@@ -1,0 +1,189 @@
+"""Direct preference optimisation: learn from pairs without a reward model or sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.artifacts import Policy, Preferences
+from harness.draft import Draft
+from harness.losses import agreement, bradley_terry, smoothed
+from harness.stage import stage
+from harness.training import (
+    Job,
+    PlannedTraining,
+    Recipe,
+    Schedule,
+    encoded_pairs,
+    longer_side,
+    pair_tokens,
+    planned_batches,
+    require_rows,
+    save_model,
+    write_curve,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm"]
+
+COLUMNS = (
+    "step",
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "length_gap",
+)
+
+
+@stage(makes=Policy)
+def prefer(
+    out: Draft,
+    reference: Policy,
+    pairs: Preferences,
+    *,
+    beta: float = 0.1,
+    loss: Loss = "sigmoid",
+    label_smoothing: float = 0.0,
+    learning_rate: float = 1e-6,
+    epochs: int = 1,
+    batch_size: int = 64,
+    max_length: int = 1024,
+    schedule: Schedule = "linear",
+    warmup: float = 0.1,
+    weight_decay: float = 0.0,
+    seed: int,
+) -> None:
+    """Make the policy that prefers the better answers, starting from `reference`, by TRL.
+
+    `reference` is also the frozen policy that the log-ratios are taken against. Hard labels take
+    TRL's loss; soft ones (0 < p1 < 1) and label smoothing under "sigmoid" (cDPO), both of which TRL
+    lacks, take ours on the same log-probabilities. Pairs of equal answers are left out, as are rows
+    longer than `max_length`. Defaults: Rafailov et al. 2023, appendix B, but AdamW for RMSprop.
+    """
+    recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
+    tokenizer = reference.tokenizer()
+    rows, dropped = encoded_pairs(tokenizer, pairs, max_length)
+    require_rows(rows, "pairs", dropped)
+    config = loss_config(rows, loss, label_smoothing)
+    batches = planned_batches([longer_side(row) for row in rows], recipe)
+    job = Job(out, batches, "prefer", epochs)
+    trainer = trainer_for(reference, tokenizer, rows, recipe, job, {"beta": beta, **config})
+    history = trainer.run()
+    write_curve(out, history, COLUMNS)
+    save_model(out, trainer.model, tokenizer, reference)
+    out.note(pairs=len(rows), **dropped)
+    out.add(
+        tokens_trained=pair_tokens(rows) * epochs,
+        tokens_forward=pair_tokens(rows),
+        labels_used=len(rows),
+        optimiser_steps=len(batches),
+    )
+
+
+def loss_config(rows: list[dict[str, Any]], loss: Loss, label_smoothing: float) -> dict[str, Any]:
+    """Return TRL's words for the loss, after smoothing the rows' labels where TRL would not.
+
+    TRL ignores label smoothing under "sigmoid" without a word, and knows no soft labels.
+    """
+    if loss == "sigmoid":
+        for row in rows:
+            row["p1"] = smoothed(row["p1"], label_smoothing)
+        return {"loss_type": [loss]}
+    if any(row["p1"] != 1 for row in rows):
+        raise ValueError(f'loss {loss!r} takes hard labels only; use loss="sigmoid" for soft p1')
+    if label_smoothing and loss != "robust":
+        raise ValueError(f"label_smoothing has no effect on loss {loss!r}; set it to 0")
+    return {"loss_type": [loss], "label_smoothing": label_smoothing}
+
+
+class PreferenceLosses:
+    """Mixed into TRL's DPOTrainer: ready tokens, one reference pass, soft labels, ties one half."""
+
+    job: Job
+    beta: float
+    ref_model: Any
+    micro_batches: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    compute_ref_log_probs: Callable[[Any, dict[str, Any]], tuple[Tensor, Tensor]]
+    _prepare_inputs: Callable[[dict[str, Any]], dict[str, Any]]
+    _metrics: dict[str, dict[str, list[float]]]
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        """Return the dataset as it is: tokens come from `harness.models.encode`."""
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+        """Add the reference's log-probabilities, over the first epoch's own batches.
+
+        The same padding as in training makes the policy equal its reference to the bit at step 0.
+        The reference is let go afterwards.
+        """
+        known = {f"ref_{side}_logps": [0.0] * len(dataset) for side in ("chosen", "rejected")}
+        for batch in self.job.first_epoch:
+            start = 0
+            parts = self.micro_batches([dataset[index] for index in batch])["parts"]
+            for size, part in parts:
+                del part["p1"]
+                sides = self.compute_ref_log_probs(self.ref_model, self._prepare_inputs(part))
+                for name, values in zip(known, sides, strict=True):
+                    for index, value in zip(batch[start:], values.tolist(), strict=False):
+                        known[name][index] = value
+                start += size
+        self.ref_model = None
+        for name, column in known.items():
+            dataset = dataset.add_column(name, column)
+        return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        p1 = inputs.pop("p1")
+        seen = []
+
+        def recording(**kwargs: Any) -> Any:
+            outputs = model(**kwargs)
+            seen.append(outputs.log_probs)
+            return outputs
+
+        loss = super()._compute_loss(recording, inputs, return_outputs)  # type: ignore[misc]
+        chosen, rejected = seen[0].sum(dim=1).chunk(2)
+        h = (chosen - inputs["ref_chosen_logps"]) - (rejected - inputs["ref_rejected_logps"])
+        longer, shorter = inputs["completion_mask"].sum(dim=1).float().chunk(2)
+        metrics = self._metrics["train"]
+        metrics["rewards/accuracies"][-1] = agreement(h.detach()).item()
+        metrics["length_gap"].append((longer - shorter).mean().item())
+        if (p1 == 1).all():
+            return loss
+        return bradley_terry(self.beta * h, p1).mean()
+
+
+def trainer_for(
+    reference: Policy,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    recipe: Recipe,
+    job: Job,
+    config: dict[str, Any],
+) -> Any:
+    """Return TRL's DPOTrainer on a fresh copy of `reference`, with its reference given explicitly.
+
+    Left to itself TRL would load the reference from the path that the model's config remembers.
+    """
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    class Trainer(PreferenceLosses, PlannedTraining, DPOTrainer):  # type: ignore[misc]
+        pass
+
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids", "p1")
+    return Trainer(
+        job=job,
+        model=reference.load(job.out.device),
+        ref_model=reference.load(job.out.device),
+        args=DPOConfig(**recipe.arguments(job.out), **config, precompute_ref_log_probs=True),
+        train_dataset=Dataset.from_list([{name: row[name] for name in columns} for row in rows]),
+        processing_class=tokenizer,
+    )

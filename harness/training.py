@@ -1,0 +1,336 @@
+"""What the trainers share: the order of the data, micro-batches, checkpoints, curves, NaN stop.
+
+TRL computes the losses. We decide the batches, because a planned order makes a resumed run equal to
+an uninterrupted one, and we write the checkpoints, because Hugging Face's are pickles in which a
+missing part goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.artifacts import Policy
+from harness.checkpoints import WholeCheckpoints
+from harness.draft import Diverged, Draft
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+
+Schedule = Literal["cosine", "linear", "constant"]
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+
+SAVE_SECONDS = 20.0  # a shorter job has nothing worth keeping
+SAVE_SHARE = 0.02  # of the time since the last checkpoint that writing one may cost
+GROUP = 50  # batches whose rows are sorted by length together
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The optimiser's settings: AdamW, warm-up over a share of the steps, then to zero or level."""
+
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    schedule: Schedule
+    warmup: float
+    weight_decay: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.learning_rate < 0 or self.weight_decay < 0:
+            raise ValueError("learning_rate and weight_decay must not be negative")
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError("epochs and batch_size must be at least 1")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps in [0, 1), not {self.warmup}")
+
+    def arguments(self, out: Draft) -> dict[str, Any]:
+        """Return the keywords that SFTConfig, RewardConfig and DPOConfig have in common."""
+        return {
+            "output_dir": str(out.path / "unused"),  # made by transformers, removed by us
+            "learning_rate": self.learning_rate,
+            "num_train_epochs": 1,  # the plan holds all epochs
+            "per_device_train_batch_size": self.batch_size,
+            "lr_scheduler_type": SCHEDULES[self.schedule],
+            "warmup_steps": self.warmup,
+            "weight_decay": self.weight_decay,
+            "max_grad_norm": 1.0,
+            "seed": self.seed,
+            "use_cpu": out.device == "cpu",
+            "bf16": False,
+            "activation_checkpointing": False,
+            "logging_steps": 1,
+            "logging_nan_inf_filter": False,
+            "save_strategy": "no",  # ours, see PlannedTraining.log
+            "report_to": "none",
+            "disable_tqdm": True,
+            "dataloader_pin_memory": out.device != "cpu",
+            "max_length": None,  # rows that are too long were left out, never cut
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: the draft it writes into, its batches as row numbers, and its name."""
+
+    out: Draft
+    batches: tuple[tuple[int, ...], ...]
+    label: str
+
+    epochs: int = 1
+
+    @property
+    def first_epoch(self) -> tuple[tuple[int, ...], ...]:
+        """The batches of the first epoch: every row once."""
+        return self.batches[: len(self.batches) // self.epochs]
+
+
+def planned_batches(
+    lengths: Sequence[int], recipe: Recipe, group: int = GROUP
+) -> tuple[tuple[int, ...], ...]:
+    """Return the batches of all epochs: every row once an epoch, rows of a batch of like length.
+
+    Sizes within an epoch differ by at most one, so no small last batch has an outsized say. The
+    order depends on lengths and recipe alone: a resumed run needs no more than its step.
+    """
+    import numpy as np
+
+    draw = np.random.Generator(np.random.Philox(recipe.seed))
+    count = math.ceil(len(lengths) / recipe.batch_size)
+    batches: list[tuple[int, ...]] = []
+    for _ in range(recipe.epochs):
+        parts = np.array_split(draw.permutation(len(lengths)), count)
+        epoch: list[tuple[int, ...]] = []
+        for first in range(0, count, group):
+            near = parts[first : first + group]
+            rows = iter(sorted(np.concatenate(near).tolist(), key=lengths.__getitem__))
+            epoch += [tuple(islice(rows, len(part))) for part in near]
+        batches += [epoch[index] for index in draw.permutation(count)]
+    return tuple(batches)
+
+
+def encoded(tokenizer: Any, row: Mapping[str, Any], completion: str) -> tuple[list[int], list[int]]:
+    """Return the prompt's ids and the completion's, which end in exactly one EOS."""
+    from harness.models import encode
+
+    prompt = encode(tokenizer, row["messages"])
+    whole = encode(tokenizer, row["messages"], completion)
+    return prompt, whole[len(prompt) :]
+
+
+def encoded_pairs(
+    tokenizer: Any, pairs: Iterable[Mapping[str, Any]], max_length: int
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return token ids of each pair, the likelier answer as chosen, and dropped rows by reason.
+
+    A row has prompt_ids, chosen_ids, rejected_ids, p1 in [0.5, 1], strength and prompt_id.
+    """
+    rows = []
+    dropped = {"longer_than_max_length": 0, "equal_answers": 0}
+    for pair in pairs:
+        answers, p1 = (pair["chosen"], pair["rejected"]), float(pair["p1"])
+        if p1 < 0.5:
+            answers, p1 = answers[::-1], 1 - p1
+        prompt, chosen = encoded(tokenizer, pair, answers[0])
+        _, rejected = encoded(tokenizer, pair, answers[1])
+        if chosen == rejected:
+            dropped["equal_answers"] += 1
+            continue
+        if len(prompt) + max(len(chosen), len(rejected)) > max_length:
+            dropped["longer_than_max_length"] += 1
+            continue
+        ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+        kept = {"strength": pair["strength"], "prompt_id": pair["prompt_id"]}
+        rows.append({**ids, "p1": p1, **kept})
+    return rows, dropped
+
+
+def longer_side(row: Mapping[str, Any]) -> int:
+    """Return the tokens of a pair's longer sequence: both are padded to the batch's longest."""
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
+def pair_tokens(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many tokens the two sequences of all pairs have together."""
+    sides = ("prompt_ids", "prompt_ids", "chosen_ids", "rejected_ids")
+    return sum(len(row[side]) for row in rows for side in sides)
+
+
+def require_rows(rows: Sequence[Any], what: str, dropped: Mapping[str, int]) -> None:
+    """Raise ValueError saying why nothing is left to train on."""
+    if not rows:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+        raise ValueError(
+            f"no {what} to train on ({reasons or 'the input is empty'}); raise max_length, or look "
+            "at the rows of the input"
+        )
+
+
+@contextmanager
+def tamed_trl() -> Iterator[None]:
+    """Have TRL project completion positions alone on a CPU too; silence what it causes, by name.
+
+    TRL leaves prompts and padding out of the projection to the vocabulary only where Triton runs;
+    on a CPU they take a fifth of a step's time.
+    """
+    from trl.trainer import utils
+
+    everywhere = utils._use_triton
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning
+        )
+        utils._use_triton = lambda device: True
+        try:
+            yield
+        finally:
+            utils._use_triton = everywhere
+
+
+class PlannedTraining(WholeCheckpoints):
+    """Mixed into a TRL trainer: our batches, micro-batches, checkpoints and stop, TRL's loss.
+
+    The methods are overrides of `transformers.Trainer`; a test for each claim stands in
+    tests/test_training.py, since private names of a library may move.
+    """
+
+    args: Any
+    control: Any
+    data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    train_dataset: Any
+    current_gradient_accumulation_steps: float
+
+    def __init__(self, *args: Any, job: Job, **kwargs: Any) -> None:
+        from transformers import PrinterCallback
+
+        self.job = job
+        with tamed_trl():
+            super().__init__(*args, **kwargs)
+        Path(self.args.output_dir).rmdir()
+        self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
+        self.saved_at = time.monotonic()
+        self.save_cost = 0.0
+
+    def run(self) -> list[dict[str, float]]:
+        """Train from the last verified checkpoint or the beginning; return one row per step."""
+        found = self.job.out.resume()
+        with tamed_trl():
+            self.train(resume_from_checkpoint=str(found.path) if found else None)  # type: ignore[attr-defined]
+        return [row for row in self.state.log_history if "loss" in row]
+
+    def _send_telemetry(self) -> None:
+        """Tell nobody."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: the ledger counts tokens."""
+        return 0
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the planned batches, each as a list of micro-batches that fit the device."""
+        from torch.utils.data import DataLoader
+
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=[list(batch) for batch in self.job.batches],
+            collate_fn=self.micro_batches,
+        )
+
+    def micro_batches(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a batch as micro-batches of nearly equal size, with the rows that each holds."""
+        import torch
+
+        size = self.job.out.micro_batch or len(rows)
+        count = math.ceil(len(rows) / size)
+        bounds = [round(i * len(rows) / count) for i in range(count + 1)]
+        parts = [rows[a:b] for a, b in pairwise(bounds)]
+        collated = [self.data_collator(part) for part in parts]
+        if "p1" in rows[0]:
+            for part, inputs in zip(parts, collated, strict=True):
+                inputs["p1"] = torch.tensor([row["p1"] for row in part])
+        return {"parts": list(zip(map(len, parts), collated, strict=True))}
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Add the gradient of the whole batch's loss, micro-batch by micro-batch; return the loss.
+
+        A mean over rows weighs each part by its rows; a mean over tokens (SFT) divides every part
+        by the token count of the whole batch. Raises Diverged for a loss that is not finite.
+        """
+        import torch
+
+        parts = inputs["parts"]
+        rows = sum(size for size, _ in parts)
+        if "labels" in parts[0][1]:
+            num_items_in_batch = sum(part["labels"][:, 1:].ne(-100).sum() for _, part in parts)
+        loss = torch.zeros((), device=self.job.out.device)
+        for size, part in parts:
+            self.current_gradient_accumulation_steps = rows / size
+            loss += super().training_step(model, part, num_items_in_batch)  # type: ignore[misc]
+        if not torch.isfinite(loss):
+            self.diverge("loss", loss.item())
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Keep one row of the curve, show progress, and ask for a checkpoint when one is due."""
+        super().log(logs, start_time)  # type: ignore[misc]
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["grad_norm"]):
+            self.diverge("grad_norm", logs["grad_norm"])
+        step, steps = self.state.global_step, len(self.job.batches)
+        self.job.out.progress(self.job.label, step, steps)
+        waited = time.monotonic() - self.saved_at
+        due = waited >= max(SAVE_SECONDS, self.save_cost / SAVE_SHARE)
+        self.control.should_save = step < steps and (due or self.job.out.stopping)
+
+    def diverge(self, what: str, value: float) -> None:
+        """Stop, saying the step and the last finite values; the curve so far stays in the draft."""
+        history = [row for row in self.state.log_history if "loss" in row]
+        finite = [row for row in history if all(map(math.isfinite, row.values()))]
+        write_curve(self.job.out, finite, tuple(finite[-1]) if finite else ("step",))
+        last = json.dumps(finite[-1]) if finite else "none"
+        raise Diverged(
+            f"{what} is {value} at step {self.state.global_step + (what == 'loss')} of "
+            f"{len(self.job.batches)}; last finite values: {last}. Lower learning_rate or look at "
+            "the data"
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        started = time.monotonic()
+        self.job.out.save(self.state.global_step, self.write_checkpoint)
+        self.saved_at = time.monotonic()
+        self.save_cost = self.saved_at - started
+
+
+def write_curve(out: Draft, history: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
+    """Write `curves.csv`: one row per optimiser step, the given columns of it."""
+    with (out / "curves.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([row[column] for column in columns] for row in history)
+
+
+def save_model(out: Draft, model: Any, tokenizer: Any, policy: Policy) -> None:
+    """Write weights as safetensors, the tokenizer, and the stop ids of the policy it came from.
+
+    A temperature, an n or a goal text chosen for that policy is its own and not inherited.
+    """
+    from harness.models import quietly
+
+    model.config.use_cache = True  # training switched it off
+    quietly(model.save_pretrained, out.path)
+    tokenizer.save_pretrained(out.path)
+    stops = policy.generation().get("stop_ids", [tokenizer.eos_token_id])
+    (out / "generation.json").write_text(json.dumps({"stop_ids": stops}) + "\n")
