@@ -50,12 +50,11 @@ class Commands(TyperGroup):
 
     def invoke(self, context: Any) -> Any:
         """Run a command; bad input is said on one list and ends with exit code 2."""
-        from harness.find import NotFoundError
-        from harness.study_file import StudyError
+        from harness.study_file import InputError
 
         try:
             return super().invoke(context)
-        except (StudyError, NotFoundError) as error:
+        except InputError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(2) from None
 
@@ -118,8 +117,9 @@ def run(
         bool, typer.Option("--retry", help="Try diverged and refused artifacts again.")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes at a time; 0: one a core or GPU.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, help="Processes at a time (a GPU or core each); 0: in this one."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     plugin: Plugins = NONE,
     store: StoreFolder = STORE,
@@ -134,7 +134,7 @@ def run(
             loaded,
             open_store(store),
             results,
-            workers=workers or None,
+            workers=workers,
             threads=threads,
             retry=retry,
         )
@@ -298,7 +298,7 @@ def export(
     from harness.find import Finder
 
     found = Finder(open_store(store), study, tuple(plugin))
-    print(export_policy(found.policy(cell), found.store, folder))
+    print(export_policy(found.policy(cell), found.store, folder, name=cell))
 
 
 @main.command()

@@ -17,13 +17,13 @@ from harness.run import in_order
 from harness.stage import Artifact
 from harness.store import Store
 from harness.study import Cell, Study
-from harness.study_file import SHIPPED, StudyError, shown
+from harness.study_file import SHIPPED, InputError, StudyError, shown
 
 POLL = 0.5  # seconds between two looks at a log that is followed
 LISTED = 20  # names of candidates that an error shows
 
 
-class NotFoundError(LookupError):
+class NotFoundError(InputError):
     """Nothing, or more than one thing, has the name that was given."""
 
 

@@ -102,17 +102,26 @@ class Lines:
         self.said: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
-        """Print what happened, long stages every ten seconds."""
+        """Print what happened; loops and the state of the matrix at most every ten seconds."""
+        before = self.tally.cells()
         self.tally.note(event)
-        if isinstance(event, Progressed):
-            now = time.monotonic()
-            if now - self.said.get(event.id, 0.0) < EVERY:
-                return
-            self.said[event.id] = now
-        stamp = time.strftime("%H:%M:%S")
-        print(f"{stamp} {sentence(event)}", file=self.stream, flush=True)
-        if isinstance(event, Finished | Failed):
-            print(f"{stamp} {self.tally.line()}", file=self.stream, flush=True)
+        if not isinstance(event, Progressed) or self.is_time(event.id):
+            self.say(sentence(event))
+        finished = self.tally.cells()["done"] > before["done"]
+        if self.is_time("matrix") or finished:
+            self.say(self.tally.line())
+
+    def is_time(self, about: str) -> bool:
+        """Say whether ten seconds have passed since this was last said, and take note."""
+        now = time.monotonic()
+        if now - self.said.setdefault(about, now - EVERY * (about != "matrix")) < EVERY:
+            return False
+        self.said[about] = now
+        return True
+
+    def say(self, text: str) -> None:
+        """Print one line with the time."""
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=self.stream, flush=True)
 
 
 def sentence(event: Event) -> str:

@@ -94,7 +94,7 @@ class Plugin:
     @cached_property
     def settings(self) -> dict[str, Setting]:
         """The keywords a study may set, in the order declared."""
-        hints = typing.get_type_hints(self.function)
+        hints = typing.get_type_hints(self.function, include_extras=True)  # ranges are declared so
         parameters = list(inspect.signature(self.function).parameters.values())[GIVEN[self.kind] :]
         return {p.name: Setting(p.name, hints.get(p.name, Any), p.default) for p in parameters}
 
@@ -185,7 +185,8 @@ def import_file(file: Path) -> None:
         if known.__file__ and Path(known.__file__).resolve() == file.resolve():
             return
         raise ImportError(f"plugin file {file} shadows the module {name!r}; rename the file")
-    if importlib.util.find_spec(name) is not None:
+    found = importlib.util.find_spec(name)
+    if found is not None and not (found.origin and Path(found.origin).resolve() == file.resolve()):
         raise ImportError(f"plugin file {file} shadows the module {name!r}; rename the file")
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:

@@ -29,7 +29,7 @@ class CellState:
 def cell_states(cells: Iterable[Cell], store: Store) -> list[CellState]:
     """Return the state of each cell; the counts of the states sum to the number of cells."""
     known: dict[str, tuple[str, str]] = {}
-    claimed = live_claims(store.claims)
+    claimed = live_claims(store.root / ".claims")
     states = []
     for cell in cells:
         closure = in_order(cell.targets)

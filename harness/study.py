@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from harness import registry
 from harness.artifacts import Policy, Samples, Scores
+from harness.bases import base_policy
 from harness.judge import Judge
-from harness.models import base_policy
 from harness.shared import Data, Shared, Subject, derived_seed
 from harness.stage import Artifact
 from harness.stages.finetune import finetune

@@ -17,7 +17,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 BYTES = 1_000_000  # a study file larger than this is none
 
 
-class StudyError(ValueError):
+class InputError(ValueError):
+    """Bad input from the command line: said without a traceback, exit code 2, nothing written."""
+
+
+class StudyError(InputError):
     """A study that cannot be run; `problems` lists everything that is wrong with it."""
 
     def __init__(self, problems: list[str]) -> None:

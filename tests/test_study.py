@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+import toy_study
 
-from harness import registry
 from harness.study import Study
 from harness.study_file import Overrides, StudyError
 
@@ -31,14 +31,7 @@ suites = ["toy_help"]
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
-    registry.import_file(TOY)
-    import sys
-
-    toy = sys.modules["toy_study"]
-    monkeypatch.setattr("harness.study.base_policy", toy.base_policy)
-    monkeypatch.setattr("harness.study.finetune", toy.toy_finetune)
-    monkeypatch.setattr("harness.study.sample", toy.toy_sample)
-    return toy
+    toy_study.install(monkeypatch.setattr)
 
 
 @pytest.fixture

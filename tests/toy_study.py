@@ -74,7 +74,17 @@ def toy_sample(
     write_rows(
         out,
         (
-            {"prompt_id": row["prompt_id"], "sample": k, "completion": text, "finished": True}
+            {
+                "prompt_id": row["prompt_id"],
+                "sample": k,
+                "messages": [{"role": "user", "content": "Say something."}],
+                "completion": text,
+                "token_ids": [],
+                "logp": 0.0,
+                "finished": True,
+                "tag": "general",
+                "cluster": row["prompt_id"],
+            }
             for row in prompts
             for k in range(n)
         ),
@@ -94,13 +104,36 @@ def toy_demonstrations(out: Draft, *, n: int, seed: int) -> None:
 
 @stage(makes=Preferences)
 def toy_preferences(out: Draft, policy: Policy, *, n: int, seed: int) -> None:
-    write_rows(out, ({"pair_id": f"{seed}-{k}"} for k in range(n)))
+    write_rows(out, ({"pair_id": f"{seed}-{k}", "source": "human"} for k in range(n)))
 
 
 @stage(makes=Scores)
 def toy_grade(out: Draft, samples: Samples, opponent: Samples, *, decoding: str) -> None:
     rows = zip(samples, opponent, strict=True)
-    write_rows(out, ({"value": len(a["completion"]) - len(b["completion"])} for a, b in rows))
+    write_rows(
+        out,
+        (
+            {
+                "suite": "toy_help",
+                "axis": "helpfulness",
+                "metric": "gain",
+                "higher_is_better": True,
+                "decoding": decoding,
+                "prompt_id": a["prompt_id"],
+                "cluster": a["prompt_id"],
+                "sample": a["sample"],
+                "order": None,
+                "judge": "rule",
+                "population": None,
+                "value": float(len(a["completion"]) - len(b["completion"])),
+                "class": "valid",
+                "length": len(a["completion"]),
+                "opponent_length": len(b["completion"]),
+                "findings": [],
+            }
+            for a, b in rows
+        ),
+    )
     out.add(judge_calls=3)
 
 
@@ -168,11 +201,10 @@ def base_policy(label: str, spec: object) -> Policy:
     return toy_base(label=label)
 
 
-def install() -> None:
+def install(replace=setattr) -> None:  # type: ignore[no-untyped-def]
     """Let studies of this process make toys where they would make the real thing."""
-    from harness import launch, study
+    from harness import study
 
-    study.base_policy = base_policy  # type: ignore[assignment]
-    study.finetune = toy_finetune  # type: ignore[assignment]
-    study.sample = toy_sample  # type: ignore[assignment]
-    launch.collect = launch.write_report = None  # type: ignore[attr-defined]
+    replace(study, "base_policy", base_policy)
+    replace(study, "finetune", toy_finetune)
+    replace(study, "sample", toy_sample)
