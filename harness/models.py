@@ -7,6 +7,7 @@ here reaches the network.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +60,9 @@ def load_policy(policy: Policy, device: str = "cpu") -> PreTrainedModel:
             f"{policy.id} is an adapter on {below.id}, whose weights have changed: sha256 "
             f"{found[:12]}, trained on {known['weights'][:12]}. Remove {below.id} and run again"
         )
-    adapted = PeftModel.from_pretrained(load_policy(below, device), folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft
+        adapted = PeftModel.from_pretrained(load_policy(below, device), folder)
     merged: PreTrainedModel = adapted.merge_and_unload()
     return merged.eval()
 
