@@ -15,7 +15,7 @@ from harness.artifacts import Rows, Samples, Scores
 from harness.evidence import SEED, CheckFailed, Evidence, is_needed
 from harness.run import in_order
 from harness.stage import coerce, plain
-from harness.tiny import tiny_data, tiny_shared
+from harness.tiny import tiny_base, tiny_data, tiny_sft, tiny_shared
 
 PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\..+|https://.+")
 AXES = ("helpfulness", "safety", "capability")
@@ -211,9 +211,10 @@ def scores_as_declared(evidence: Evidence) -> None:
 
 def keeps_splits_apart(evidence: Evidence) -> None:
     """No prompt stands in two of: training (of every kind), validation, test."""
-    data = evidence.plugin(tiny_shared(0).base, 0, **evidence.settings)
+    base = tiny_base(seed=0)
+    data = evidence.plugin(base, 0, **evidence.settings)
     parts: dict[str, list[Rows]] = {
-        "training": [data.demonstrations, evidence.planned[0], data.prompts],
+        "training": [data.demonstrations, data.prompts, data.preferences(tiny_sft(base, data))],
         "validation": [data.validation],
         "test": [data.test],
     }
