@@ -171,6 +171,10 @@ def warm(preload: list[str]) -> None:
                 getattr(module, name)
     for module_name in OURS:
         importlib.import_module(module_name)
+    try:
+        importlib.import_module("harness.registry").discover()
+    except Exception:  # a broken plugin fails where a stage needs it, with its own log
+        traceback.print_exc()
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         raise RuntimeError("a preloaded library has touched CUDA, which no worker could use then")

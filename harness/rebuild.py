@@ -119,13 +119,12 @@ def find_type(name: str, annotation: Any) -> type[Any]:
     """Return the dataclass called `owner:Name`: a Judge, or one that the annotation names."""
     from harness.judge import Judge
 
-    for option in options(annotation):
-        if inspect.isclass(option) and f"{owner_of_type(option)}:{option.__name__}" == name:
-            return option
-    for base in (Judge, *filter(inspect.isclass, options(annotation))):
-        for kind in descendants(base):
-            if is_dataclass(kind) and f"{owner_of_type(kind)}:{kind.__name__}" == name:
-                return kind
+    if name in Judge.kinds:
+        return Judge.kinds[name]
+    named = [option for option in options(annotation) if inspect.isclass(option)]
+    for kind in [found for base in named for found in (base, *descendants(base))]:
+        if is_dataclass(kind) and f"{owner_of_type(kind)}:{kind.__name__}" == name:
+            return kind
     raise Unresolvable(f"no dataclass is called {name!r} here; is its plugin given by --plugin?")
 
 

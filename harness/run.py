@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.closure import third_party
 from harness.forkserver import PRELOAD
 from harness.outcomes import Blocked, Event, Failed, Finished, Outcome, Progressed, Started
-from harness.scheduler import OnEvent, Scheduler, Stop, announce, blocked, cached
+from harness.scheduler import OnEvent, Scheduler, Stop, announce, blocked, cached, refusal
 from harness.stage import Artifact
 from harness.store import Store
 from harness.workers import Forked, Here, Workers, cores, gpus
@@ -100,7 +100,7 @@ def preloads(todo: Sequence[Artifact]) -> set[str]:
     """Return the heavy packages that the stages to run will import."""
     needed: set[str] = set()
     for artifact in todo:
-        if artifact.recipe is not None:
+        if artifact.recipe is not None and not refusal(artifact):
             needed |= third_party(artifact.recipe.stage)
         if {type(used).__name__ for used in artifact.inputs} & {"Policy", "RewardModel"}:
             needed |= {"torch", "transformers"}
