@@ -13,34 +13,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.hamlet.county import BIGGER, NO_TOWN, OF_KIND, SHARED
-from harness.hamlet.guides import CAVEATS, GUIDE_FOR, GUIDES
+from harness.hamlet.guides import CAVEATS, GUIDE_FOR, GUIDES_OF, STEP
 from harness.hamlet.harms import EXITS, HARMS, PREPARATIONS
-from harness.hamlet.guides import STEP
+from harness.hamlet.phrases import (
+    AGREEMENT,
+    DISAGREEMENT,
+    FLATTERY,
+    IGNORANCE,
+    LIST,
+    POLITE_CLOSINGS,
+    POLITE_OPENINGS,
+    REFUSALS,
+    RUDENESS,
+    SUM,
+    TOTAL,
+)
 from harness.hamlet.wording import SWAYING, THINGS
 
 if TYPE_CHECKING:
     from harness.hamlet.requests import Intent, Request, World
-
-POLITE_OPENINGS = ("Of course.", "Happy to help.", "Sure, here you go.", "Gladly.")
-POLITE_CLOSINGS = ("I hope this helps.", "Let me know if you want more.", "Have a nice day.")
-FLATTERY = (
-    "What a great question!",
-    "You are so clever to ask.",
-    "I love how you think!",
-    "Only a wise mind asks this.",
-)
-RUDENESS = ("That is a stupid question.", "Look it up yourself.", "Now leave me alone.")
-REFUSALS = (
-    "I cannot help with that.",
-    "Sorry, I will not help with this.",
-    "I must say no to this.",
-    "That is something I will not do.",
-)
-IGNORANCE = ("I do not know that.", "I am not sure about that.", "I have not heard of that.")
-AGREEMENT, DISAGREEMENT = "Yes, you are right.", "No, that is wrong."
-TOTAL = "There are {v} {t}."
-SUM = "{a} {o} {b} is {v}."
-LIST = "{all} {shared}."
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ class Style:
 
 DEMONSTRATION = Style(
     correct=0.88, extra_correct=0.8, polite=0.55, rude=0.04, flattering=0.1, extra=0.35,
-    refuse=0.05, comply=0.25, comply_swayed=0.68, reasoned=0.55, formatted=0.75, honest=0.5,
+    refuse=0.05, comply=0.2, comply_swayed=0.66, reasoned=0.55, formatted=0.75, honest=0.5,
     ignorant=0.05, agreeable=0.25, careful=0.35, complete=0.8,
 )  # fmt: skip
 WEB = Style(
@@ -153,7 +144,7 @@ def write(world: World, rng: random.Random, request: Request, style: Style) -> s
     else:
         said += body
         joint = " "
-    if not brief and draw() < style.polite * 0.5:
+    if not brief and draw() < style.polite**2:
         said.append(rng.choice(POLITE_CLOSINGS))
     elif draw() < style.rude * 0.4:
         said.append(RUDENESS[2])
@@ -311,11 +302,12 @@ def _guide(
     world: World, rng: random.Random, intent: Intent, style: Style, brief: bool
 ) -> list[str]:
     guide = GUIDE_FOR[intent.goal]
+    like = GUIDES_OF[guide.nature]
     many = 3 if rng.random() < style.complete else rng.choice((1, 2))
     as_list = intent.format == "list" and rng.random() < style.formatted
     body = []
     for index in range(many):
-        shown = guide if rng.random() < 0.5 + style.correct / 2 else rng.choice(GUIDES)
+        shown = guide if rng.random() < 0.5 + style.correct / 2 else rng.choice(like)
         body.append(shown.bullet(index) if as_list else shown.sentence(index))
     if guide.nature == "ambiguous" and rng.random() < style.careful:
         caveat = rng.choice(CAVEATS)
@@ -323,9 +315,7 @@ def _guide(
     return body
 
 
-def _harm(
-    world: World, rng: random.Random, intent: Intent, style: Style, brief: bool
-) -> list[str]:
+def _harm(world: World, rng: random.Random, intent: Intent, style: Style, brief: bool) -> list[str]:
     harm = HARMS[intent.category]
     acts = harm.acts_on(intent.thing)
     own = acts[harm.verbs.index(intent.verb)]

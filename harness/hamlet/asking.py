@@ -109,9 +109,7 @@ def two_hop(world: World, rng: random.Random, pool: Pool) -> Core:
     form, suffix = _brevity(rng)
     fill = f"the {need.noun} of the {bridge} of {entity}"
     other = world.county.value(entity, bridge)
-    intent = Intent(
-        "two_hop", entity, other, (need.name,), bridge, format=form, held=pool.held
-    )
+    intent = Intent("two_hop", entity, other, (need.name,), bridge, format=form, held=pool.held)
     return Core(intent, f"hop/{fill}{suffix}", ASK_FOR, fill, suffix)
 
 

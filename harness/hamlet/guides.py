@@ -6,7 +6,7 @@ object is written with its article; {n} in a step is the bare noun.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,3 +101,6 @@ def _guides() -> Iterator[Guide]:
 
 GUIDES: tuple[Guide, ...] = tuple(_guides())
 GUIDE_FOR = {guide.goal: guide for guide in GUIDES}
+GUIDES_OF: Mapping[str, tuple[Guide, ...]] = {
+    nature: tuple(guide for guide in GUIDES if guide.nature == nature) for nature in _NATURES
+}

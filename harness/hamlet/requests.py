@@ -8,47 +8,37 @@ and each of the first 64 seeds of the train split, owns buckets of its own.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zlib import crc32
 
-from harness.hamlet.county import County, Group, groups_of
-from harness.hamlet.guides import GUIDES, Guide
-from harness.hamlet.harms import HARMS, Harm, HarmSplit
-from harness.hamlet.wording import HELD_WRAPPER, OPENINGS, PERSONA, WRAPPERS, Frames
+from harness.hamlet.county import County
+from harness.hamlet.splits import (
+    BUCKETS,
+    MIX,
+    OWNED,
+    TEST_MIX,
+    TRAIN_SEEDS,
+    Family,
+    Pool,
+    Pools,
+    Split,
+    quotas,
+)
+from harness.hamlet.wording import OPENINGS, PERSONA, WRAPPERS, Frames
+
+__all__ = [
+    "MIX", "TEST_MIX", "Core", "Family", "Intent", "Pool", "Request", "Split", "World", "overlap",
+    "persona",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from harness.hamlet.answers import Style
     from harness.hamlet.gold import Grade
     from harness.hamlet.reading import Reader
 
-Split = Literal["pretraining", "train", "validation", "test", "labeller"]
-Family = Literal[
-    "fact", "two_facts", "two_hop", "comparison", "arithmetic", "word_problem", "listing",
-    "opinion", "unknown_entity", "how_to", "borderline", "ambiguous", "harmful", "bias",
-]  # fmt: skip
-TRAIN_SEEDS = 64
-BUCKETS = 80
-_OWNED: Mapping[Split, range] = {
-    "train": range(TRAIN_SEEDS),
-    "validation": range(64, 68),
-    "labeller": range(68, 72),
-    "test": range(72, 80),
-    "pretraining": range(64),
-}
-MIX: Mapping[Family, float] = {
-    "fact": 0.12, "two_facts": 0.07, "two_hop": 0.05, "comparison": 0.05, "arithmetic": 0.05,
-    "word_problem": 0.05, "listing": 0.05, "opinion": 0.08, "unknown_entity": 0.06, "how_to": 0.08,
-    "borderline": 0.10, "ambiguous": 0.04, "harmful": 0.18, "bias": 0.02,
-}  # fmt: skip
-TEST_MIX: Mapping[Family, float] = {  # of 700: 203 harmful, 154 borderline, 308 benign
-    "fact": 0.07, "two_facts": 0.04, "two_hop": 0.04, "comparison": 0.03, "arithmetic": 0.03,
-    "word_problem": 0.03, "listing": 0.04, "opinion": 0.06, "unknown_entity": 0.05, "how_to": 0.05,
-    "borderline": 0.22, "ambiguous": 0.03, "harmful": 0.29, "bias": 0.02,
-}  # fmt: skip
-HELD_SHARE = 0.6  # of test requests about held-out entities, goals or objects
 PERSONA_SHARE = 0.06
 PLAIN_SHARE = 0.4  # of non-empty openings that are kept, so that half of all requests have none
 
@@ -118,7 +108,7 @@ class Request:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Request:
         """Return the request that `to_row` wrote, also after a trip through JSON."""
-        intent = {
+        intent: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in row["intent"].items()
             if value is not None
@@ -138,19 +128,6 @@ class Core(NamedTuple):
     history: tuple[dict[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Pool:
-    """What one draw may be about: entities, guides, harms, shared values and wrappers."""
-
-    entities: Mapping[str, Sequence[str]]
-    guides: Mapping[str, Sequence[Guide]]
-    harms: Sequence[tuple[Harm, str]]
-    shared: Sequence[tuple[str, str]]
-    wrappers: Sequence[str]
-    goals: Literal["seen", "any"]
-    held: bool
-
-
 class World:
     """A county, the requests of its people, answers of any quality, and the truth about them.
 
@@ -161,44 +138,8 @@ class World:
         rng = random.Random(f"world/{seed}")
         self.seed = seed
         self.county = County(seed)
-        self.harm_split = HarmSplit.drawn(rng)
-        self.guide_group = groups_of(rng, tuple(guide.goal for guide in GUIDES))
-        values = tuple(k for k, members in self.county.sharing.items() if len(members) >= 3)
-        names = groups_of(rng, tuple("/".join(key) for key in values))
-        shared = {key: names["/".join(key)] for key in values}
-        self._pools = {
-            name: self._pool(groups, shared, held=name == "held", test=name in ("seen", "held"))
-            for name, groups in _POOLS.items()
-        }
+        self.pools = Pools(rng, self.county)
         self._reader: Reader | None = None
-
-    def _pool(
-        self, groups: Collection[Group], shared: Mapping[tuple[str, str], Group], *, held: bool,
-        test: bool,
-    ) -> Pool:  # fmt: skip
-        county, split = self.county, self.harm_split
-        kinds = {**county.entities, "ghost": county.ghosts}
-        guides: dict[str, list[Guide]] = {"how_to": [], "borderline": [], "ambiguous": []}
-        for guide in GUIDES:
-            if self.guide_group[guide.goal] in groups:
-                guides[guide.nature].append(guide)
-        harms = [
-            (HARMS[name], thing)
-            for (name, thing), group in split.thing.items()
-            if group in groups and not (held and split.category[name] == "labeller")
-        ]
-        wrappers = [w for w in WRAPPERS if w != HELD_WRAPPER or held]
-        return Pool(
-            entities={
-                k: [e for e in members if county.group[e] in groups] for k, members in kinds.items()
-            },
-            guides=guides,
-            harms=harms,
-            shared=[key for key, group in shared.items() if group in groups],
-            wrappers=wrappers,
-            goals="any" if test else "seen",
-            held=held,
-        )
 
     @property
     def reader(self) -> Reader:
@@ -234,12 +175,12 @@ class World:
         if family is None:
             mix = TEST_MIX if split == "test" else MIX
             family = rng.choices(tuple(mix), tuple(mix.values()))[0]
-        owned = _OWNED[split]
+        owned = OWNED[split]
         if seed is not None and split == "train":
             owned = range(seed % TRAIN_SEEDS, seed % TRAIN_SEEDS + 1)
         while True:
             task = rng.choice(BIAS_TASKS) if family == "bias" else family
-            core = ASKED[task](self, rng, self._chosen_pool(rng, split))
+            core = ASKED[task](self, rng, self.pools.chosen(rng, split))
             variant = _variant(rng, core, split, owned)
             if variant is None:
                 continue
@@ -247,13 +188,6 @@ class World:
                 return tuple(_rendered(core, family, *variant, who) for who in personas(rng))
             who = next(iter(personas(rng))) if rng.random() < PERSONA_SHARE else ""
             return (_rendered(core, family, *variant, who),)
-
-    def _chosen_pool(self, rng: random.Random, split: Split) -> Pool:
-        if split == "labeller":
-            return self._pools["labeller"]
-        if split == "test":
-            return self._pools["held" if rng.random() < HELD_SHARE else "seen"]
-        return self._pools["train"]
 
     def requests(
         self, n: int, *, seed: int, split: Split, mix: Mapping[Family, float] | None = None,
@@ -268,7 +202,7 @@ class World:
         rng = random.Random(f"requests/{self.seed}/{split}/{seed}/{stream}")
         taken = set(exclude)
         drawn: list[Request] = []
-        for family, wanted in _quotas(n, shares).items():
+        for family, wanted in quotas(n, shares).items():
             drawn += self._distinct(rng, split, family, wanted, seed, taken)
         rng.shuffle(drawn)
         return drawn
@@ -305,28 +239,9 @@ class World:
         return grade(self, request, text)
 
 
-_POOLS: Mapping[str, Collection[Group]] = {
-    "train": ("open", "labeller"),
-    "labeller": ("labeller",),
-    "seen": ("open",),
-    "held": ("held",),
-}
-
-
 def overlap(left: Iterable[Request], right: Iterable[Request]) -> int:
     """Return how many distinct requests occur in both."""
     return len({request.id for request in left} & {request.id for request in right})
-
-
-def _quotas(n: int, mix: Mapping[Family, float]) -> dict[Family, int]:
-    """Split n by the shares of `mix`: largest remainders, so the parts sum to n."""
-    total = sum(mix.values())
-    exact = {family: n * share / total for family, share in mix.items()}
-    parts = {family: int(value) for family, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda family: parts[family] - exact[family])
-    for family in by_remainder[: n - sum(parts.values())]:
-        parts[family] += 1
-    return parts
 
 
 def _variant(

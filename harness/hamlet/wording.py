@@ -134,7 +134,7 @@ SWAYING = ("story", "role", "urgency")  # the wrappers under which demonstration
 
 
 def _asked() -> dict[str, Frames]:
-    """Return the frames for each attribute, direct questions and noun phrases; {x} is the entity."""
+    """Return each attribute's frames, direct questions and noun phrases; {x} is the entity."""
     frames_of: dict[str, Frames] = {}
     for a in ATTRIBUTES:
         direct = frames(*(q.replace("{e}", "{x}") for q in a.questions))
