@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-COMPACT = 0.8  # rows still going, as a share of the batch, below which the cache is copied
-
 
 @dataclass(frozen=True)
 class Decoding:
@@ -74,14 +72,14 @@ def uniforms(seed: int, wanted: Wanted, count: int) -> np.ndarray:
     return np.asarray((raw >> np.uint64(11)) * 2.0**-53)
 
 
-def equal_lengths(wanted: Sequence[Wanted], rows: int) -> list[list[int]]:
-    """Return the numbers of what is wanted, in batches of at most `rows` prompts of equal length.
+def equal_lengths(lengths: Sequence[int], rows: int) -> list[list[int]]:
+    """Return the numbers of sequences in batches of at most `rows`, all of one length.
 
-    Answers to one prompt stay side by side. The batches depend on the list alone.
+    The order within a length is kept, and the batches depend on the lengths alone.
     """
     by_length: dict[int, list[int]] = {}
-    for number, one in enumerate(wanted):
-        by_length.setdefault(len(one.ids), []).append(number)
+    for number, length in enumerate(lengths):
+        by_length.setdefault(length, []).append(number)
     return [
         group[start : start + rows]
         for _, group in sorted(by_length.items())
@@ -219,5 +217,5 @@ def require_room(model: PreTrainedModel, prompt: int, new: int) -> None:
 
 def batches(wanted: Sequence[Wanted], rows: int) -> Iterator[tuple[list[int], list[Wanted]]]:
     """Yield the batches of `equal_lengths` with what is wanted in each."""
-    for numbers in equal_lengths(wanted, rows):
+    for numbers in equal_lengths([len(one.ids) for one in wanted], rows):
         yield numbers, [wanted[number] for number in numbers]

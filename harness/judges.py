@@ -1,0 +1,27 @@
+"""The judges that come with the harness. The embedded world adds `gold`, for evaluation alone."""
+
+from __future__ import annotations
+
+from harness.hamlet.forms import AXES
+from harness.judge import Contains, Judge, Prompted
+from harness.registry import judge
+from harness.shared import Data
+
+
+@judge
+def contains(data: Data, *, word: str) -> Judge:
+    """Grade 1 for an answer that contains a word, else 0: a judge by rule."""
+    if not word:
+        raise ValueError("every answer contains the empty word; give one")
+    return Contains(word)
+
+
+@judge
+def labeller(data: Data, *, principle: str = AXES["helpful"]) -> Judge:
+    """Ask the dataset's own assistant which answer is better, by a principle."""
+    if data.assistant is None:
+        raise ValueError(
+            "this dataset brings no model that could judge; name another judge, such as "
+            'plugin = "contains"'
+        )
+    return Prompted(data.assistant, principle)
