@@ -19,6 +19,7 @@ from harness.run import run
 from harness.status import CellState, cell_states, counted
 from harness.store import Store
 from harness.study import Study
+from harness.study_file import InputError
 
 REPORT = ("cells.csv", "scores.csv", "items.parquet", "report.md", "report.html")
 MARKER = ".written-from"
@@ -100,6 +101,8 @@ def write_results(
     that the rest is complete; `again` writes them in any case.
     """
     folder = results / study.name
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link; results are written into a folder of their own")
     said = json.dumps(described(study, states), sort_keys=True)
     digest = hashlib.sha256(said.encode()).hexdigest()
     marker = folder / MARKER

@@ -92,7 +92,7 @@ def nearest_cached(artifact: Artifact, same: Iterable[Manifest]) -> str:
     """Return how a recipe differs from the most similar cached one of its stage."""
     ours = settings_of(artifact)
     version = artifact.recipe.stage.version if artifact.recipe else 0
-    best: tuple[int, str, list[str]] | None = None
+    candidates = []
     for manifest in same:
         theirs = flat(manifest["recipe"]["arguments"])
         differences = []
@@ -105,11 +105,11 @@ def nearest_cached(artifact: Artifact, same: Iterable[Manifest]) -> str:
         known = {key.split(".")[0] for key in ours}
         gone = [key for key in theirs if key.split(".")[0] not in known]
         differences += [f"{key} {brief(theirs[key])} -> not a setting" for key in gone]
-        key = (len(differences), manifest["id"], differences)
-        best = min(best, key) if best else key
-    if best is None:
+        candidates.append((len(differences), str(manifest["id"]), differences))
+    if not candidates:
         return NEVER
-    return f"differs from {best[1]} in {', '.join(best[2])}"
+    _, id, differences = min(candidates)
+    return f"differs from {id} in {', '.join(differences)}"
 
 
 def stage_of(artifact: Artifact) -> str:

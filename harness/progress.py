@@ -14,7 +14,7 @@ from harness.run import Blocked, Event, Failed, Finished, Progressed, Started, i
 from harness.study import Cell
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
     from rich.progress import Progress, TaskID
 
 EVERY = 10.0  # seconds between two progress lines of one artifact when there is no terminal
@@ -143,7 +143,7 @@ def sentence(event: Event) -> str:
 class Bars:
     """Progress in a terminal: the matrix in one line, a bar and a rate for every running stage."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.tally = tally
@@ -153,6 +153,7 @@ class Bars:
             BarColumn(bar_width=24),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
+            console=console,
         )
         self.tasks: dict[str, TaskID] = {}
 
@@ -195,8 +196,7 @@ def watch(plan: Plan, workers: int, stream: TextIO | None = None) -> Iterator[Li
     from rich.console import Console
     from rich.live import Live
 
-    bars = Bars(tally)
     console = Console(file=stream)
-    bars.bars.live.console = console
+    bars = Bars(tally, console)
     with Live(bars, console=console, refresh_per_second=8):
         yield bars

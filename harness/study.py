@@ -94,8 +94,9 @@ class Study:
         raw = read(file)
         first = raw["seeds"][0] if isinstance(raw.get("seeds"), list) and raw["seeds"] else None
         problems = override(raw, overrides)
-        named = raw.get("plugins") if isinstance(raw.get("plugins"), list) else []
-        beside = [file.parent / plugin for plugin in named if isinstance(plugin, str)]
+        named = raw.get("plugins")
+        listed = named if isinstance(named, list) else []
+        beside = [file.parent / plugin for plugin in listed if isinstance(plugin, str)]
         loaded, broken, refused = load_plugins((*beside, *plugins))
         problems += refused
         problems += check(raw, file.parent, overrides, broken=bool(broken))

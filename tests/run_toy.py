@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import toy_study
 
-from harness import results
 from harness.commands import main
 
 
@@ -20,7 +19,7 @@ def write_report(folder):
 
 
 if __name__ == "__main__":
-    from harness import report
+    from harness import report, results
 
     toy_study.install()
     results.collect, report.write_report = collect, write_report

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -282,14 +281,13 @@ def test_columns_are_aligned():
 
 PLAN_QUICKLY = """
 import sys, time
-start = time.perf_counter()
 from harness.commands import main
 try:
     main(["plan", {study!r}, "--store", {store!r}])
 except SystemExit as end:
     assert end.code in (0, None), end.code
-print(time.perf_counter() - start, file=sys.stderr)
-heavy = {{"torch", "transformers", "trl", "peft", "datasets", "pandas", "scipy", "rich.progress"}}
+print(time.process_time(), file=sys.stderr)  # CPU seconds: others may use the machine
+heavy = {{"torch", "transformers", "trl", "peft", "datasets", "numpy", "pandas", "rich.progress"}}
 assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 """
 
@@ -297,15 +295,11 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 @pytest.mark.parametrize("study", ["demo", "hamlet"])
 def test_planning_a_shipped_study_takes_under_a_second_and_imports_nothing_heavy(study, tmp_path):
     code = PLAN_QUICKLY.format(study=study, store=str(tmp_path / "store"))
-    seconds = []
-    for _ in range(3):  # the quickest of three: the machine may be busy
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        seconds.append(float(done.stderr.split()[-1]))
-        time.sleep(0.1)
-    assert min(seconds) < 1
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stderr.split()[-1]) < 1
     assert list(tmp_path.iterdir()) == []
 
 
