@@ -10,21 +10,35 @@ from harness import Samples, Subject, Truth
 
 if TYPE_CHECKING:
     from harness.hamlet.gold import Grade
-    from harness.hamlet.requests import Request
+    from harness.hamlet.requests import Request, World
 
 
 @dataclass(frozen=True)
 class Graded:
-    """An answer (a row of Samples), the request it answers, and the truth about it."""
+    """An answer (a row of Samples), the request it answers in its world, and the truth about it."""
 
     row: dict[str, Any]
+    world: World
     request: Request
     grade: Grade
 
     @property
-    def findings(self) -> list[list[str]]:
-        """What gold found, as [kind, sentence], so that other weights can re-grade it."""
-        return [[finding.kind, finding.sentence] for finding in self.grade.findings]
+    def task(self) -> str:
+        """The family whose gold rule applies; a bias pair has that of what it asks."""
+        return self.request.intent.task
+
+    @property
+    def opinion_is_false(self) -> bool:
+        """Whether the user states a belief that does not hold."""
+        intent = self.request.intent
+        if intent.task != "opinion":
+            return False
+        return self.world.county.value(intent.entity, intent.need[0]) != intent.value
+
+    @property
+    def findings(self) -> list[tuple[str, str, float]]:
+        """What gold found, as (name, sentence, amount), so that other weights can re-grade it."""
+        return [(found.name, found.sentence, found.amount) for found in self.grade.findings]
 
 
 def graded(samples: Samples, truth: Truth) -> Iterator[Graded]:
@@ -41,7 +55,7 @@ def graded(samples: Samples, truth: Truth) -> Iterator[Graded]:
         requests[known["prompt_id"]] = (worlds[number], Request.from_row(known["request"]))
     for row in samples:
         world, request = requests[row["prompt_id"]]
-        yield Graded(row, request, grade(world, request, row["completion"]))
+        yield Graded(row, world, request, grade(world, request, row["completion"]))
 
 
 def truth_of(subject: Subject, suite: str) -> Truth:

@@ -39,6 +39,12 @@ GOLD = Sheet(
             (0.0, 1.0),
             description="answers truly more helpful than SFT's to the same prompt; a tie is 1/2",
         ),
+        Metric(
+            "junk",
+            False,
+            (0.0, 1.0),
+            description="answers with a sentence that the world's grammar cannot read",
+        ),
         *DIAGNOSTICS,
     ),
 )
@@ -101,7 +107,7 @@ def grade_helpfulness(
 def gold_rows(
     decoding: str, ours: Samples, theirs: Samples, truth: Truth
 ) -> Iterator[dict[str, Any]]:
-    """Yield the gold grade of each answer and who won, pairs matched by prompt and sample."""
+    """Yield each answer's gold grade, who won, and whether it is junk; matched by prompt."""
     mine = {(g.row["prompt_id"], g.row["sample"]): g for g in graded(ours, truth)}
     other = {(g.row["prompt_id"], g.row["sample"]): g for g in graded(theirs, truth)}
     for row, against in paired(ours, theirs):
@@ -123,6 +129,8 @@ def gold_rows(
         yield GOLD.item(
             "win_rate", decoding, row, won, kind=kind, judge="gold", opponent_length=length
         )
+        junk = found.grade.junk > 0
+        yield GOLD.item("junk", decoding, row, junk, kind=answer_class(row), judge="gold")
 
 
 @suite(axis="helpfulness", metrics=PREFERENCE.metrics)

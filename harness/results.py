@@ -135,10 +135,10 @@ def read_items(folder: Path) -> dict[Series, Measured]:
     found: dict[Series, Measured] = {}
     keys = [*fields, "class"]
     for row in (
-        table.group_by(keys, use_threads=False).aggregate([("value", "count_all")]).to_pylist()
+        table.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist()
     ):
         measured = found.setdefault(Series(*(row[name] for name in fields)), Measured())
-        measured.classes[row["class"]] += row["value_count_all"]
+        measured.classes[row["class"]] += row["count_all"]
     valid = table.filter(pa.compute.field("value").is_valid())
     prompts = valid.group_by([*fields, "seed", "prompt_id", "cluster"], use_threads=False)
     for row in prompts.aggregate([("value", "mean")]).to_pylist():
@@ -146,6 +146,25 @@ def read_items(folder: Path) -> dict[Series, Measured]:
         measured.values[row["seed"], row["prompt_id"]] = row["value_mean"]
         measured.clusters[row["prompt_id"]] = row["cluster"]
     return dict(sorted(found.items(), key=lambda item: astuple(item[0])))
+
+
+def read_options(folder: Path) -> dict[str, float]:
+    """Return the chance level of each metric whose items say how many options they had."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / ITEMS, columns=["metric", "findings"])
+    table = table.filter(pa.compute.match_substring(table["findings"], '["options",'))
+    counted = table.group_by(["metric", "findings"], use_threads=False)
+    shares: dict[str, list[tuple[float, int]]] = {}
+    for row in counted.aggregate([([], "count_all")]).to_pylist():
+        for finding in json.loads(row["findings"]):
+            if finding[0] == "options":
+                shares.setdefault(row["metric"], []).append((1 / int(finding[1]), row["count_all"]))
+    return {
+        metric: sum(share * count for share, count in found) / sum(count for _, count in found)
+        for metric, found in sorted(shares.items())
+    }
 
 
 def score_rows(folder: Path) -> Iterator[list[object]]:

@@ -1,0 +1,208 @@
+"""What a report says in words. Nothing stronger than the test behind it.
+
+Allowed: "more by 2.1 (95 % CI ..., Holm p ...)", "not distinguishable: MDE ...", "checkpoint-level
+only". Never a rank, never "best", never "equal" for "not distinguishable".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from harness.report.tables import (
+    Block,
+    Entry,
+    Matrix,
+    Measure,
+    Metric,
+    at_chance,
+    identical_rows,
+)
+from harness.statistics import METHOD_SEEDS, Estimate
+
+NO_CLAIM = (
+    "One seed supports no claim about methods: what follows is about these checkpoints, with the "
+    "prompts random and the trained weights given."
+)
+FEW_SEEDS = (
+    "{n} seeds are too few for a claim about methods: what follows is checkpoint-level only, with "
+    "the prompts random and the trained weights given."
+)
+METHOD_CLAIM = (
+    "What follows is method-level (seeds and prompts both random, S = {n}), conditional on this "
+    "base: a claim about methods in general needs several bases."
+)
+TEST_BED = (
+    "Hamlet is a test bed whose truth is computed by a program, not a benchmark of language models."
+)
+SHARED_JUDGE = (
+    "The evaluation judge is also the labeller: methods that learn from it are graded by it."
+)
+INVALID_SHARE = 0.02  # more invalid judgements than this are said at the top
+
+
+def number(value: float, *, sign: bool = False) -> str:
+    """Return a value as a table shows it, with a minus that lines up and no negative zero."""
+    if not math.isfinite(value):
+        return "n/a"
+    text = f"{value:+.3f}" if sign else f"{value:.3f}"
+    return text.replace("-0.000", "0.000").replace("+0.000", "0.000").replace("-", "−")
+
+
+def with_interval(found: Estimate, *, sign: bool = False) -> str:
+    """Return an estimate with its 95 % interval: as a half-width, or as bounds if lopsided."""
+    value = number(found.value, sign=sign)
+    if not math.isfinite(found.low) or not math.isfinite(found.high):
+        return f"{value} (no interval)"
+    above, below = found.high - found.value, found.value - found.low
+    if math.isclose(above, below, abs_tol=5e-4):
+        return f"{value} ± {number(above)}"
+    return f"{value} ({number(found.low)} to {number(found.high)})"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value with its sign of comparison."""
+    return "< .001" if p < 0.001 else f"= {p:.3f}".replace("0.", ".")
+
+
+def lead(matrix: Matrix) -> Iterator[str]:
+    """Yield the sentences that come before any number: what kind of claim this is, and warnings."""
+    seeds = len(matrix.facts["seeds"])
+    if seeds >= METHOD_SEEDS:
+        yield METHOD_CLAIM.format(n=seeds)
+    else:
+        yield NO_CLAIM if seeds == 1 else FEW_SEEDS.format(n=seeds)
+    if matrix.facts["embedded_world"]:
+        yield TEST_BED
+    if matrix.facts["same_judge"]:
+        yield SHARED_JUDGE
+    states = matrix.states()
+    if states["done"] < len(matrix.cells):
+        rest = ", ".join(f"{n} {state}" for state, n in sorted(states.items()) if state != "done")
+        yield f"{states['done']} of {len(matrix.cells)} cells are done ({rest}); holes are shown."
+    if matrix.facts["share_sft"]:
+        yield "All seeds share one SFT policy: the seeds repeat what comes after it, not the whole."
+
+
+def warnings(matrix: Matrix, block: Block) -> Iterator[str]:
+    """Yield what a reader must know before trusting a block's numbers."""
+    for one, other in identical_rows(matrix, block):
+        yield f"The rows {one} and {other} are identical in every value: look for a mistake."
+    for metric, chance in at_chance(matrix, block).items():
+        yield f"{metric} is uninformative: the base is at chance ({chance:.2f}) on it."
+    for label in matrix.labels:
+        for measure, share in invalid_shares(matrix, block, label):
+            yield (
+                f"{label}: {share:.1%} of {measure.metric} ({measure.decoding}) are invalid and "
+                "take no part in its mean."
+            )
+
+
+def invalid_shares(matrix: Matrix, block: Block, label: str) -> Iterator[tuple[Measure, float]]:
+    """Yield the measures of which too large a share is invalid."""
+    for (where, row, measure), entry in matrix.entries.items():
+        asked = sum(entry.classes.values())
+        if (where, row) == (block, label) and asked:
+            share = entry.classes.get("invalid", 0) / asked
+            if share > INVALID_SHARE:
+                yield measure, share
+
+
+def answer(matrix: Matrix, block: Block) -> list[str]:
+    """Return the answer of one block: a sentence or two for each method, and how to read them."""
+    if not any((series.base, series.dataset) == tuple(block) for series in matrix.series):
+        return ["Nothing is measured yet."]
+    if matrix.reference is None:
+        return ["The study has no SFT row, so nothing is compared: the tables show each row alone."]
+    if not matrix.co_primary():
+        return ["The study measures neither helpfulness nor safety, so there is no verdict."]
+    said = [said for label in matrix.tested if (said := sentence(matrix, block, label))]
+    if not said:
+        return ["No method besides SFT has been measured yet."]
+    return [*said, "Intervals are 95 %; p is Holm's over all methods and axes of a decoding."]
+
+
+def sentence(matrix: Matrix, block: Block, label: str) -> str | None:
+    """Return what the tests say of one row, decoding by decoding; None where there is nothing."""
+    decodings = []
+    for decoding in matrix.decodings:
+        entries = [
+            (metric, entry)
+            for metric in matrix.co_primary()
+            for measure in matrix.measures(block, metric)
+            if measure.decoding == decoding
+            and (entry := matrix.entries[block, label, measure]).difference is not None
+        ]
+        if entries:
+            parts = "; ".join(clause(metric, entry) for metric, entry in entries)
+            decodings.append(f"{under(decoding)}, {parts}{verdict(matrix, entries)}")
+    done, asked = matrix.seeds_done(block, label)
+    if not decodings:
+        state = matrix.state_of(block, label)
+        return None if state == "done" else f"{label}: no number ({state})."
+    short = f" ({done} of {asked} seeds)" if done < asked else ""
+    whose = "" if len(matrix.facts["seeds"]) >= METHOD_SEEDS else "The checkpoint of "
+    return f"{whose}{label} against {matrix.reference}{short}. {'. '.join(decodings)}."
+
+
+def under(decoding: str) -> str:
+    """Return how a sentence about one decoding begins."""
+    return "Greedy" if decoding == "greedy" else f"At {decoding}"
+
+
+def clause(metric: Metric, entry: Entry) -> str:
+    """Return one difference in the allowed words: better or worse with its test, or the MDE."""
+    found = entry.difference
+    if found is None:
+        raise ValueError(f"{entry.label} has no difference on {metric.name} to speak of")
+    if not entry.significant:
+        return f"{metric.axis} not distinguishable (MDE {number(found.mde)}, n = {found.n})"
+    direction = "better" if metric.gain(found.value) > 0 else "worse"
+    low, high = sorted((abs(found.low), abs(found.high)))
+    return (
+        f"{metric.axis} {direction} by {number(abs(found.value))} ({number(low)} to "
+        f"{number(high)}, p {p_value(entry.p or 0.0)}, n = {found.n})"
+    )
+
+
+def verdict(matrix: Matrix, entries: list[tuple[Metric, Entry]]) -> str:
+    """Return the verdict on both axes, in the words of the protocol.
+
+    There is none from one axis alone, and none about a method from fewer than three seeds.
+
+    Dominates: better on one, and better or not worse within the margin on the other. Dominated:
+    the mirror image. An axis that shows neither is undecided, and then so is the pair.
+    """
+    claims = {entry.difference.claim for _, entry in entries if entry.difference}
+    if len(entries) < 2 or claims != {"method"}:
+        return ""
+    tested = [(entry, *bounds(metric, entry)) for metric, entry in entries]
+    better = [entry.significant and low > 0 for entry, low, _ in tested]
+    worse = [entry.significant and high < 0 for entry, _, high in tested]
+    if not any(better) and not any(worse):
+        return ""
+    if any(better) and any(worse):
+        return "; it trades one for the other"
+    if any(better):
+        held = all(
+            b or low > -margin(matrix) for b, (_, low, _) in zip(better, tested, strict=True)
+        )
+        return "; it dominates SFT" if held else "; the other axis is undecided within the margin"
+    held = all(w or high < margin(matrix) for w, (_, _, high) in zip(worse, tested, strict=True))
+    return "; SFT dominates it" if held else "; the other axis is undecided within the margin"
+
+
+def bounds(metric: Metric, entry: Entry) -> tuple[float, float]:
+    """Return the 90 % interval of a difference, so that higher is better; NaN without one.
+
+    One-sided tests against the margin at 5 % read its ends.
+    """
+    if entry.difference is None:
+        return math.nan, math.nan
+    low, high = sorted(map(metric.gain, entry.difference.interval(0.90)))
+    return low, high
+
+
+def margin(matrix: Matrix) -> float:
+    """Return the study's margin in units of a metric: one point is a hundredth."""
+    return float(matrix.facts["margin"]) / 100
