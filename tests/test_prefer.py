@@ -1,0 +1,287 @@
+"""Direct preference optimisation: the loss, its reference, its labels, and what it learns."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+
+import pytest
+import torch
+from tiny import tiny_pairs, tiny_policy, write_policy
+
+import harness.stages.prefer as stage_file
+from harness.artifacts import Policy, Preferences, write_rows
+from harness.draft import Draft
+from harness.models import load_policy, load_tokenizer
+from harness.sampling import logprobs
+from harness.stages.prefer import loss_config, prefer
+from harness.training import Job, Recipe, encoded_pairs, planned_batches
+
+RECIPE = Recipe(1e-3, 1, 8, "linear", 0.0, 0.0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def reference(make):
+    return make(tiny_policy(seed=0))
+
+
+def pairs(n=8, **changes):
+    said = ["yes", "no, never", "it is seven", "a"]
+    return [
+        {
+            "prompt_id": f"p{i}",
+            "messages": [{"role": "user", "content": "say " + "x" * i}],
+            "chosen": said[i % 4] + "!" * i,
+            "rejected": said[(i + 1) % 4],
+            "p1": 1.0,
+            "strength": None,
+            **changes,
+        }
+        for i in range(n)
+    ]
+
+
+def trainer(reference, folder, rows, *, micro_batch=None, **config):
+    """Return a trainer and its rows as it sees them, the reference's log-probabilities included."""
+    folder.mkdir(exist_ok=True)
+    tokenizer = load_tokenizer(reference)
+    encoded, _ = encoded_pairs(tokenizer, rows, 1024)
+    out = Draft(folder, micro_batch=micro_batch)
+    job = Job(out, planned_batches([1] * len(encoded), RECIPE), "prefer")
+    config = {"beta": 0.1, "loss_type": ["sigmoid"], **config}
+    made = stage_file.trainer_for(reference, tokenizer, encoded, RECIPE, job, config)
+    return made, [made.train_dataset[i] for i in range(len(encoded))]
+
+
+def step(made, rows):
+    return made.training_step(made.model, made.micro_batches(rows))
+
+
+def sums(model, rows, side):
+    """Return the log-probability of each answer, one sequence at a time: no padding anywhere."""
+    with torch.no_grad():
+        return torch.stack(
+            [
+                logprobs(
+                    model, torch.tensor([r["prompt_ids"] + r[side]]), len(r["prompt_ids"])
+                ).sum()
+                for r in rows
+            ]
+        )
+
+
+def margins(model, reference, rows):
+    """Return h of each pair by definition."""
+    ours = sums(model, rows, "chosen_ids") - sums(model, rows, "rejected_ids")
+    theirs = sums(reference, rows, "chosen_ids") - sums(reference, rows, "rejected_ids")
+    return ours - theirs
+
+
+def moved(model, seed=0):
+    """Move the weights, so that the policy is no longer its reference."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=draw)
+
+
+@pytest.mark.parametrize(
+    ("config", "golden"),
+    [
+        ({"loss_type": ["sigmoid"]}, math.log(2)),
+        ({"loss_type": ["robust"], "label_smoothing": 0.1}, math.log(2)),
+        ({"loss_type": ["sigmoid_norm"]}, math.log(2)),
+        ({"loss_type": ["hinge"]}, 1.0),
+        ({"loss_type": ["ipo"]}, 25.0),
+    ],
+)
+def test_a_policy_that_is_its_reference_starts_at_the_known_loss(
+    reference, tmp_path, config, golden
+):
+    made, rows = trainer(reference, tmp_path, pairs(), **config)
+    assert step(made, rows).item() == pytest.approx(golden, rel=1e-5)
+
+
+def test_at_the_start_every_pair_is_a_tie_to_the_bit_and_counts_one_half(make, tmp_path):
+    data, out = make(tiny_pairs(n=20, seed=0)), Draft(tmp_path)
+    prefer.body(out, make(tiny_policy(seed=0)), data, batch_size=6, learning_rate=0.0, seed=0)
+    with (tmp_path / "curves.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert float(row["rewards/accuracies"]) == 0.5
+            assert float(row["rewards/margins"]) == 0.0
+            assert float(row["loss"]) == pytest.approx(math.log(2), abs=1e-7)
+
+
+def test_the_loss_is_the_papers_on_log_probabilities_of_the_answers_alone(reference, tmp_path):
+    made, rows = trainer(reference, tmp_path, pairs(), beta=0.5)
+    moved(made.model)
+    h = margins(load_policy(reference), load_policy(reference), rows)
+    assert not h.any()
+    h = margins(made.model, load_policy(reference), rows)
+    assert h.abs().min() > 1e-3
+    expected = torch.nn.functional.softplus(-0.5 * h).mean().item()
+    assert step(made, rows).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_soft_labels_enter_the_loss_as_probabilities(reference, tmp_path):
+    given = [dict(row, p1=0.5 + i / 20) for i, row in enumerate(pairs())]
+    made, rows = trainer(reference, tmp_path, given, beta=0.5)
+    moved(made.model)
+    h = margins(made.model, load_policy(reference), rows)
+    p1 = torch.tensor([row["p1"] for row in given])
+    softplus = torch.nn.functional.softplus
+    expected = (p1 * softplus(-0.5 * h) + (1 - p1) * softplus(0.5 * h)).mean().item()
+    assert step(made, rows).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_nearly_hard_label_has_the_gradient_of_trls_hard_one(reference, tmp_path):
+    gradients = []
+    for number, p1 in enumerate((1.0, 1 - 1e-7)):  # the second takes our loss, the first TRL's
+        made, rows = trainer(reference, tmp_path / str(number), pairs(p1=p1))
+        moved(made.model)
+        step(made, rows)
+        gradients.append([weight.grad.clone() for weight in made.model.parameters()])
+    for hard, soft in zip(*gradients, strict=True):
+        torch.testing.assert_close(hard, soft, atol=1e-5, rtol=1e-4)
+
+
+def test_an_undecided_label_moves_nothing_from_the_reference(reference, tmp_path):
+    made, rows = trainer(reference, tmp_path, pairs(p1=0.5))
+    step(made, rows)
+    assert not any(weight.grad.any() for weight in made.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("beta", "config", "golden"),
+    [
+        (0.1, {"loss_type": ["sigmoid"]}, 0.620957),
+        (0.1, {"loss_type": ["robust"], "label_smoothing": 0.1}, 0.602207),
+        (0.1, {"loss_type": ["hinge"]}, 0.85),
+        (0.5, {"loss_type": ["sigmoid"]}, 0.386871),
+        (0.5, {"loss_type": ["robust"], "label_smoothing": 0.1}, 0.293121),
+        (0.5, {"loss_type": ["hinge"]}, 0.25),
+    ],
+)
+def test_losses_at_h_of_one_and_a_half_have_their_golden_values(
+    reference, tmp_path, beta, config, golden
+):
+    made, rows = trainer(reference, tmp_path, pairs(), beta=beta, **config)
+    for row in rows:
+        row["ref_chosen_logps"] -= 1.5
+    assert step(made, rows).item() == pytest.approx(golden, abs=1e-4)
+
+
+def test_label_smoothing_under_sigmoid_is_cdpo(reference, tmp_path):
+    given = pairs()
+    config = loss_config(given, "sigmoid", 0.1)
+    made, rows = trainer(reference, tmp_path, given, **config)
+    for row in rows:
+        row["ref_chosen_logps"] -= 1.5
+    assert step(made, rows).item() == pytest.approx(0.635957, abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "ipo", "sigmoid_norm"])
+def test_smoothing_that_a_loss_would_ignore_is_refused(loss):
+    with pytest.raises(ValueError, match="no effect"):
+        loss_config(pairs(), loss, 0.1)
+
+
+def test_soft_labels_are_refused_where_the_loss_cannot_take_them():
+    with pytest.raises(ValueError, match="hard labels only"):
+        loss_config(pairs(p1=0.9), "hinge", 0.0)
+
+
+def test_eight_micro_batches_of_one_have_the_gradient_of_one_batch_of_eight(reference, tmp_path):
+    gradients = []
+    given = [dict(row, p1=0.6 if i % 2 else 1.0) for i, row in enumerate(pairs())]
+    for micro_batch in (None, 1, 3):
+        made, rows = trainer(reference, tmp_path / str(micro_batch), given, micro_batch=micro_batch)
+        moved(made.model)
+        step(made, rows)
+        gradients.append([weight.grad.clone() for weight in made.model.parameters()])
+    for other in gradients[1:]:
+        for one, two in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+def test_the_reference_is_the_policy_given_and_never_one_from_the_configs_path(
+    make, tmp_path, monkeypatch
+):
+    (tmp_path / "other").mkdir()
+    write_policy(tmp_path / "other", seed=9)
+    given = make(tiny_policy(seed=0))
+    known = Policy.load
+
+    def misleading(self, device="cpu"):
+        model = known(self, device)
+        model.config._name_or_path = str(tmp_path / "other")
+        return model
+
+    monkeypatch.setattr(Policy, "load", misleading)
+    made, rows = trainer(given, tmp_path / "out", pairs())
+    for side in ("chosen", "rejected"):
+        found = [row[f"ref_{side}_logps"] for row in rows]
+        expected = sums(load_policy(given), rows, f"{side}_ids").tolist()
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert made.ref_model is None
+
+
+def digests(folder):
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
+
+
+def test_training_leaves_the_reference_as_it_was_and_is_the_same_again(make, tmp_path):
+    reference, data = make(tiny_policy(seed=0)), make(tiny_pairs(n=16, seed=0))
+    before, made = digests(reference.path), []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        out = Draft(tmp_path / name)
+        prefer.body(out, reference, data, batch_size=4, learning_rate=1e-3, seed=0)
+        made.append(digests(out.path))
+    assert digests(reference.path) == before
+    assert made[0] == made[1]
+    assert made[0]["model.safetensors"] != before["model.safetensors"]
+    assert set(made[0]) == {*before, "curves.csv"}
+
+
+def test_pairs_of_equal_answers_are_left_out_and_tokens_are_counted(make, tmp_path):
+    rows = pairs(5)
+    rows[2]["rejected"] = rows[2]["chosen"]
+    for name in ("rows", "out"):
+        (tmp_path / name).mkdir()
+    write_rows(Draft(tmp_path / "rows"), rows)
+    out = Draft(tmp_path / "out")
+    data = Preferences("rows", path=tmp_path / "rows")
+    prefer.body(out, make(tiny_policy(seed=0)), data, epochs=2, batch_size=2, seed=0)
+    assert out.facts == {"pairs": 4, "longer_than_max_length": 0, "equal_answers": 1}
+    # Over bytes: <|user|>, the prompt, <|assistant|>, the answer, <|end|>.
+    texts = [row for number, row in enumerate(rows) if number != 2]
+    tokens = sum(
+        len(row["messages"][0]["content"]) + len(row[side]) + 3
+        for row in texts
+        for side in ("chosen", "rejected")
+    )
+    assert out.counters == {
+        "tokens_trained": 2 * tokens,
+        "tokens_forward": tokens,
+        "labels_used": 4,
+        "optimiser_steps": 4,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("smoothing", "limit"), [(0.0, None), (0.1, 2.197225)])
+def test_one_pair_is_learnt_and_cdpo_stops_at_the_flip_rate(make, tmp_path, smoothing, limit):
+    for name in ("rows", "out"):
+        (tmp_path / name).mkdir()
+    write_rows(Draft(tmp_path / "rows"), pairs(1))
+    out = Draft(tmp_path / "out")
+    data = Preferences("rows", path=tmp_path / "rows")
+    settings = {"label_smoothing": smoothing, "learning_rate": 1e-3, "epochs": 120}
+    prefer.body(out, make(tiny_policy(seed=0)), data, schedule="constant", **settings, seed=0)
+    with (out.path / "curves.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["rewards/accuracies"]) == 1.0
+    margin = float(last["rewards/margins"])  # beta times h
+    assert margin > 1 if limit is None else margin == pytest.approx(limit, abs=0.05)
