@@ -127,13 +127,12 @@ def comparison(world: World, rng: random.Random, pool: Pool) -> Core:
 
 def _numbers(rng: random.Random, operation: str) -> tuple[int, int]:
     """Return two numbers whose sum or difference needs no carry: carries are a probe's skill."""
-    tens, units = sorted(rng.sample(range(5), 2)), sorted(rng.sample(range(10), 2))
+    low, high = sorted((int(rng.random() * 5), int(rng.random() * 5)))
+    less, more = sorted((1 + int(rng.random() * 8), 1 + int(rng.random() * 8)))
     if operation == "minus":
-        return 10 * tens[1] + units[1], 10 * tens[0] + units[0]
-    units[1] = min(units[1], 9 - units[0])
-    numbers = [10 * t + u for t, u in zip(tens, units, strict=True)]
-    rng.shuffle(numbers)
-    return numbers[0], numbers[1]
+        return 10 * high + more, 10 * low + less
+    a, b = 10 * high + min(more, 9 - less), 10 * low + less
+    return (a, b) if rng.random() < 0.5 else (b, a)
 
 
 def arithmetic(world: World, rng: random.Random, pool: Pool) -> Core:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zlib import crc32
 
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from harness.hamlet.reading import Reader
 
 PERSONA_SHARE = 0.06
-PLAIN_SHARE = 0.4  # of non-empty openings that are kept, so that half of all requests have none
+HELD_FRAME = 100  # held-out frames are numbered from here
+PLAIN_SHARE = 0.2  # of variants with an opening that are kept, so that nearly half have none
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class Intent:
     held: bool = False
 
 
+_CUMULATED = {
+    name: (tuple(mix), tuple(accumulate(mix.values())))
+    for name, mix in (("train", MIX), ("test", TEST_MIX))
+}
 _DEFAULTS = {f.name: f.default for f in fields(Intent)}
 
 
@@ -173,8 +179,8 @@ class World:
         from harness.hamlet.asking import ASKED, BIAS_TASKS, personas
 
         if family is None:
-            mix = TEST_MIX if split == "test" else MIX
-            family = rng.choices(tuple(mix), tuple(mix.values()))[0]
+            names, weights = _CUMULATED["test" if split == "test" else "train"]
+            family = rng.choices(names, cum_weights=weights)[0]
         owned = OWNED[split]
         if seed is not None and split == "train":
             owned = range(seed % TRAIN_SEEDS, seed % TRAIN_SEEDS + 1)
@@ -249,19 +255,28 @@ def _variant(
 ) -> tuple[str, int, int] | None:
     """Return (frame, its number, opening) such that core and variant fall into an owned bucket.
 
-    None when the core has no such variant, or by chance, so that plain openings prevail. A held-out
-    frame occurs in no other split, so any bucket will do.
+    None when no such variant was found; half of the requests have no opening. A held-out frame
+    occurs in no other split, so any bucket will do.
     """
+    seen, held = core.frames
     if split == "test" and rng.random() < 0.5:
-        number = rng.randrange(len(core.frames.held))
-        opening = rng.randrange(len(OPENINGS)) if rng.random() < 0.5 else 0
-        return core.frames.held[number], 100 + number, opening
-    bucket = owned[0] if len(owned) == 1 else rng.choice(owned)
-    place = (bucket - crc32(core.key.encode())) % BUCKETS
-    number, opening = divmod(place, len(OPENINGS))
-    if number >= len(core.frames.seen) or (opening and rng.random() > PLAIN_SHARE):
+        number = int(rng.random() * len(held))
+        return held[number], HELD_FRAME + number, _opening(rng)
+    offset = crc32(core.key.encode())
+    if len(owned) > BUCKETS // 2:
+        number, opening = int(rng.random() * len(seen)), _opening(rng)
+        if (offset + number * len(OPENINGS) + opening) % BUCKETS not in owned:
+            return None
+        return seen[number], number, opening
+    bucket = owned[int(rng.random() * len(owned))]
+    number, opening = divmod((bucket - offset) % BUCKETS, len(OPENINGS))
+    if number >= len(seen) or (opening and rng.random() > PLAIN_SHARE):
         return None
-    return core.frames.seen[number], number, opening
+    return seen[number], number, opening
+
+
+def _opening(rng: random.Random) -> int:
+    return int(rng.random() * len(OPENINGS)) if rng.random() < 0.5 else 0
 
 
 def _rendered(

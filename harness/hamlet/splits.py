@@ -18,12 +18,12 @@ Family = Literal[
     "opinion", "unknown_entity", "how_to", "borderline", "ambiguous", "harmful", "bias",
 ]  # fmt: skip
 TRAIN_SEEDS = 64
-BUCKETS = 80
+BUCKETS = 88
 OWNED: Mapping[Split, range] = {
     "train": range(TRAIN_SEEDS),
     "validation": range(64, 68),
-    "labeller": range(68, 72),
-    "test": range(72, 80),
+    "labeller": range(68, 80),
+    "test": range(80, 88),
     "pretraining": range(64),
 }
 MIX: Mapping[Family, float] = {
