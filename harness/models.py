@@ -144,8 +144,17 @@ def encode(
     )
     if completion is None:
         return prompt
-    answer = tokenizer(completion, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [*prompt, *answer, *([tokenizer.eos_token_id] if finished else [])]
+    return prompt + encode_answer(tokenizer, completion, finished=finished)
+
+
+def encode_answer(
+    tokenizer: PreTrainedTokenizerBase, completion: str, *, finished: bool = True
+) -> list[int]:
+    """Return an answer's ids, ending in exactly one EOS unless not `finished`; see `encode`."""
+    ids: list[int] = tokenizer(completion, add_special_tokens=False, split_special_tokens=True)[
+        "input_ids"
+    ]
+    return [*ids, tokenizer.eos_token_id] if finished else ids
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
