@@ -64,7 +64,8 @@ class Finder:
         made = self.store.manifests()
         if given in made:
             return given
-        ids = sorted({*made, *self.planned})
+        failed = (file.stem for file in (self.store.root / ".failed").glob("*.json"))
+        ids = sorted({*made, *failed, *self.planned})
         matches = [id for id in ids if id == given] or [id for id in ids if id.startswith(given)]
         if len(matches) == 1:
             return matches[0]
@@ -128,7 +129,9 @@ class Finder:
         if artifact is None and ":" in given:
             artifact = self.cell(given).policy
         if artifact is None:
-            return f"{id} is cached; none of the studies looked in asks for it"
+            failure = self.store.failure(id)
+            known = f"failed: {failure['state']}: {failure['reason']}" if failure else "cached"
+            return f"{id} is {known}; none of the studies looked in asks for it"
         same = [m for m in manifests.values() if m["recipe"]["stage"] == stage_of(artifact)]
         state, reason = examine(artifact, self.store, manifests, same)
         if state == "cached":

@@ -29,7 +29,7 @@ def run_study(
     study: Study, store: Store, results: Path, *, workers: int | None, threads: int, retry: bool
 ) -> int:
     """Make a study and write its results; return the exit code of the command line."""
-    plan = make_plan(study, store)
+    plan = make_plan(study, store, code=False)
     caught = 0
     if plan.to_make:
         caught = make(plan, store, workers=workers, threads=threads, retry=retry)

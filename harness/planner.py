@@ -52,8 +52,12 @@ class Plan:
         return [planned for planned in self.artifacts if planned.state in ("new", "failed")]
 
 
-def make_plan(study: Study, store: Store) -> Plan:
-    """Return what running the study on this store would do."""
+def make_plan(study: Study, store: Store, *, code: bool = True) -> Plan:
+    """Return what running the study on this store would do.
+
+    Without `code`, artifacts whose code has changed since count as cached, which a run takes them
+    for: to tell them apart, all first-party source is read.
+    """
     cells = study.cells()
     needed: Counter[str] = Counter()
     for cell in cells:
@@ -65,20 +69,25 @@ def make_plan(study: Study, store: Store) -> Plan:
     planned = []
     for artifact in in_order([target for cell in cells for target in cell.targets]):
         same = by_stage[stage_of(artifact)]
-        state, reason = examine(artifact, store, manifests, same)
+        state, reason = examine(artifact, store, manifests, same, code=code)
         seconds = median(manifest["seconds"] for manifest in same) if same else None
         planned.append(Planned(artifact, state, reason, needed[artifact.id], seconds))
     return Plan(study, cells, planned)
 
 
 def examine(
-    artifact: Artifact, store: Store, manifests: Mapping[str, Manifest], same: Iterable[Manifest]
+    artifact: Artifact,
+    store: Store,
+    manifests: Mapping[str, Manifest],
+    same: Iterable[Manifest],
+    *,
+    code: bool = True,
 ) -> tuple[State, str]:
     """Return an artifact's state and why it has it; `same` are the manifests of its stage."""
     manifest = manifests.get(artifact.id)
     if manifest is not None:
         if artifact in store:
-            if artifact.recipe and manifest["code"] != code_digest(artifact.recipe.stage):
+            if code and artifact.recipe and manifest["code"] != code_digest(artifact.recipe.stage):
                 return "changed", "cached; the stage's code has changed since"
             return "cached", ""
         return "new", "its files are missing or damaged; `verify` names them"

@@ -330,4 +330,5 @@ def decoding_name(temperature: float) -> str:
 
 def said(error: Exception) -> str:
     """Return an exception as a line of a list of problems."""
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    known = isinstance(error, ValueError | OSError)
+    return str(error) if known else f"{type(error).__name__}: {error}"

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.plain_text import one_line
 from harness.registry import nearest
 
 SHIPPED = Path(__file__).parent / "studies"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+LONGEST = 1000  # characters of one problem
 BYTES = 1_000_000  # a study file larger than this is none
 
 
@@ -25,9 +27,9 @@ class StudyError(InputError):
     """A study that cannot be run; `problems` lists everything that is wrong with it."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(one_line(problem, longest=LONGEST) for problem in problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{count} in the study:", *(f"  {p}" for p in problems)]))
+        super().__init__("\n".join([f"{count} in the study:", *(f"  {p}" for p in self.problems)]))
 
 
 class Table(BaseModel):

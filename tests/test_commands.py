@@ -314,7 +314,7 @@ try:
 except SystemExit as end:
     assert end.code in (0, None), end.code
 print(time.process_time(), file=sys.stderr)  # CPU seconds: others may use the machine
-heavy = {"torch", "transformers", "trl", "datasets", "numpy", "pandas", "pyarrow", "rich.progress"}
+heavy = {"torch", "transformers", "trl", "datasets", "pandas", "pyarrow", "rich.progress"}
 assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 """
 

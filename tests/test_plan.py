@@ -287,7 +287,7 @@ try:
 except SystemExit as end:
     assert end.code in (0, None), end.code
 print(time.process_time(), file=sys.stderr)  # CPU seconds: others may use the machine
-heavy = {{"torch", "transformers", "trl", "peft", "datasets", "numpy", "pandas", "rich.progress"}}
+heavy = {{"torch", "transformers", "trl", "peft", "datasets", "pandas", "rich.progress"}}
 assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 """
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import toy_study
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.study import Study
 from harness.study_file import Overrides, StudyError
+from harness.study_problems import check
 
 TOY = Path(__file__).with_name("toy_study.py")
 GOOD = f"""
@@ -309,6 +313,35 @@ def test_a_plugin_file_that_breaks_costs_only_the_cells_that_need_it(write, tmp_
         "toy_prefer"
     ] * 4
     assert "no such luck" in cells[0].policy.recipe.arguments["reason"]
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+ANYTHING = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_no_content_of_a_file_makes_the_checks_raise(data):
+    """Whatever stands in the tables, the answer is a list of problems."""
+    raw = tomllib.loads(GOOD)
+    for _ in range(data.draw(st.integers(1, 3))):
+        table = raw
+        while True:
+            key = data.draw(st.sampled_from([*table, "new"]))
+            if not isinstance(table.get(key), dict) or data.draw(st.booleans()):
+                break
+            table = table[key]
+        table[key] = data.draw(ANYTHING)
+    for problem in check(raw, Path(), Overrides()):
+        assert isinstance(problem, str)
 
 
 def test_loading_a_study_writes_nothing(write, tmp_path, monkeypatch):
