@@ -94,7 +94,7 @@ def evaluate(
     """Return lm-eval's own record of each document, in the order of the rows given."""
     from lm_eval.evaluator import evaluate as run_lm_eval
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager, get_task_dict
+    from lm_eval.tasks import TaskManager
 
     model, tokenizer = policy.load(out.device), policy.tokenizer()
     with tempfile.TemporaryDirectory() as temporary:
@@ -111,7 +111,7 @@ def evaluate(
         )
         found = run_lm_eval(
             lm=lm,
-            task_dict=get_task_dict(list(tasks), manager),
+            task_dict=manager.load(list(tasks)),
             bootstrap_iters=0,
             log_samples=True,
         )

@@ -37,8 +37,8 @@ class Graded:
 
     @property
     def findings(self) -> list[tuple[str, str, float]]:
-        """What gold found, as (name, sentence, amount), so that other weights can re-grade it."""
-        return [(found.name, found.sentence, found.amount) for found in self.grade.findings]
+        """What gold found, as (kind, sentence, amount), so that other weights can re-grade it."""
+        return [(found.kind, found.sentence, found.amount) for found in self.grade.findings]
 
 
 def graded(samples: Samples, truth: Truth) -> Iterator[Graded]:

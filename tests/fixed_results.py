@@ -1,4 +1,4 @@
-"""A results folder with fixed numbers, holes and hostile text, for tests of statistics and report."""
+"""A results folder with fixed numbers, holes where asked for, for tests of the report."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def ledger(seeds, labels=tuple(LEVELS), **changes):
         "base weights": lambda label: "3f2a9c01d7e4",
         "preferences": lambda label: "77aa12bc90de" if label in ("dpo", "best_of_n") else "none",
         "labels, human": lambda label: "4,000" if label in ("dpo", "best_of_n") else "0",
-        "decoding, T=1": lambda label: json.dumps({"temperature": 1.0, "top_k": 0, "max_new_tokens": 64}),
+        "decoding, T=1": lambda label: '{"max_new_tokens": 64, "temperature": 1.0}',
         "chat template": lambda label: None if label == "base" else "0e1f2a3b4c5d",
     }
     return {
@@ -137,7 +137,7 @@ def ledger(seeds, labels=tuple(LEVELS), **changes):
         ],
         "provenance": {
             "policies": [
-                {"cell": f"hamlet/hamlet/{x}/{s}", "id": f"stage-{i:06}{s:06}", "payload": "ab12cd34ef56"}
+                {"cell": f"hamlet/hamlet/{x}/{s}", "id": f"make-{i:06}{s:06}", "payload": "ab12cd"}
                 for i, x in enumerate(labels)
                 for s in seeds
             ],
@@ -161,7 +161,9 @@ def cells(seeds, labels=tuple(LEVELS), states=None):
     return rows
 
 
-def write_results(folder: Path, seeds=(0,), labels=tuple(LEVELS), states=None, left_out=(), **changes):
+def write_results(
+    folder: Path, seeds=(0,), labels=tuple(LEVELS), states=None, left_out=(), **changes
+):
     """Write a results folder; `left_out` names (label, seed) without any item."""
     import pyarrow as pa
     import pyarrow.parquet as pq
