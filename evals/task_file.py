@@ -97,24 +97,34 @@ def render(task: Task, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, 
     Raises HostileTaskError where a template leaves the sandbox, and ValueError where it fails.
     """
     sandbox = Sandbox()
-    compiled = {
-        name: sandbox.from_string(str(task.settings[f"doc_to_{name}"]))
-        for name in ("text", "choice", "target")
-        if f"doc_to_{name}" in task.settings
-    }
+    with refusing(task):
+        compiled = {
+            name: sandbox.from_string(str(task.settings[f"doc_to_{name}"]))
+            for name in ("text", "choice", "target")
+            if f"doc_to_{name}" in task.settings
+        }
     for row in rows:
-        try:
-            with time_limit(MAX_SECONDS):
-                shown = {k: bounded(template.generate(**row)) for k, template in compiled.items()}
-        except (SecurityError, OverflowError, MemoryError, TimeoutError) as error:
-            raise HostileTaskError(f"task {task.name}: template refused: {one(error)}") from None
-        except TemplateError as error:
-            raise ValueError(f"task {task.name}: template failed: {one(error)}") from None
+        with refusing(task), time_limit(MAX_SECONDS):
+            shown = {k: bounded(template.generate(**row)) for k, template in compiled.items()}
         document: dict[str, Any] = {"text": shown["text"], "target": shown["target"]}
         if task.output_type == "multiple_choice":
             document["choices"] = choices(task, shown["choice"])
             document["target"] = int(shown["target"])
         yield document
+
+
+@contextmanager
+def refusing(task: Task) -> Iterator[None]:
+    """Turn what a template raises into an error that names the task.
+
+    A template that loads another one is a TypeError of Jinja's: the sandbox has no loader.
+    """
+    try:
+        yield
+    except (SecurityError, OverflowError, MemoryError, TimeoutError, TypeError) as error:
+        raise HostileTaskError(f"task {task.name}: template refused: {one(error)}") from None
+    except TemplateError as error:
+        raise ValueError(f"task {task.name}: template failed: {one(error)}") from None
 
 
 def choices(task: Task, text: str) -> list[str]:
