@@ -12,7 +12,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -120,63 +120,6 @@ def planned_batches(
     return tuple(batches)
 
 
-def encoded(tokenizer: Any, row: Mapping[str, Any], completion: str) -> tuple[list[int], list[int]]:
-    """Return the prompt's ids and the completion's, which end in exactly one EOS."""
-    from harness.models import encode
-
-    prompt = encode(tokenizer, row["messages"])
-    whole = encode(tokenizer, row["messages"], completion)
-    return prompt, whole[len(prompt) :]
-
-
-def encoded_pairs(
-    tokenizer: Any, pairs: Iterable[Mapping[str, Any]], max_length: int
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return token ids of each pair, the likelier answer as chosen, and dropped rows by reason.
-
-    A row has prompt_ids, chosen_ids, rejected_ids, p1 in [0.5, 1], strength and prompt_id.
-    """
-    rows = []
-    dropped = {"longer_than_max_length": 0, "equal_answers": 0}
-    for pair in pairs:
-        answers, p1 = (pair["chosen"], pair["rejected"]), float(pair["p1"])
-        if p1 < 0.5:
-            answers, p1 = answers[::-1], 1 - p1
-        prompt, chosen = encoded(tokenizer, pair, answers[0])
-        _, rejected = encoded(tokenizer, pair, answers[1])
-        if chosen == rejected:
-            dropped["equal_answers"] += 1
-            continue
-        if len(prompt) + max(len(chosen), len(rejected)) > max_length:
-            dropped["longer_than_max_length"] += 1
-            continue
-        ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
-        kept = {"strength": pair["strength"], "prompt_id": pair["prompt_id"]}
-        rows.append({**ids, "p1": p1, **kept})
-    return rows, dropped
-
-
-def longer_side(row: Mapping[str, Any]) -> int:
-    """Return the tokens of a pair's longer sequence: both are padded to the batch's longest."""
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-
-
-def pair_tokens(rows: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many tokens the two sequences of all pairs have together."""
-    sides = ("prompt_ids", "prompt_ids", "chosen_ids", "rejected_ids")
-    return sum(len(row[side]) for row in rows for side in sides)
-
-
-def require_rows(rows: Sequence[Any], what: str, dropped: Mapping[str, int]) -> None:
-    """Raise ValueError saying why nothing is left to train on."""
-    if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        raise ValueError(
-            f"no {what} to train on ({reasons or 'the input is empty'}); raise max_length, or look "
-            "at the rows of the input"
-        )
-
-
 @contextmanager
 def tamed_trl() -> Iterator[None]:
     """Have TRL project completion positions alone on a CPU too; silence what it causes, by name.
@@ -198,6 +141,19 @@ def tamed_trl() -> Iterator[None]:
             utils._use_triton = everywhere
 
 
+def without_dropout(model: Any) -> Any:
+    """Return the model with every dropout at 0, in modules and in attention functions alike.
+
+    TRL's `disable_dropout` sees modules alone, and a Llama's attention dropout is none: the policy
+    would differ from its reference before the first step.
+    """
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, float) and (name == "p" or "dropout" in name):
+                setattr(module, name, 0.0)
+    return model
+
+
 class PlannedTraining(WholeCheckpoints):
     """Mixed into a TRL trainer: our batches, micro-batches, checkpoints and stop, TRL's loss.
 
@@ -211,12 +167,12 @@ class PlannedTraining(WholeCheckpoints):
     train_dataset: Any
     current_gradient_accumulation_steps: float
 
-    def __init__(self, *args: Any, job: Job, **kwargs: Any) -> None:
+    def __init__(self, *, job: Job, model: Any, **kwargs: Any) -> None:
         from transformers import PrinterCallback
 
         self.job = job
         with tamed_trl():
-            super().__init__(*args, **kwargs)
+            super().__init__(model=without_dropout(model), **kwargs)  # type: ignore[call-arg]
         Path(self.args.output_dir).rmdir()
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
         self.saved_at = time.monotonic()

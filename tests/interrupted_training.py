@@ -65,14 +65,14 @@ def train(name: str, folder: Path, dies_at: int, seconds: float = 0.0) -> Draft:
     """
     inputs = Path(tempfile.mkdtemp(dir=folder))
     (inputs / "policy").mkdir()
-    # Dropout makes the result depend on the state of the generator too.
+    # Dropout, which training switches off, makes the result depend on the generator's state too.
     write_policy(inputs / "policy", attention_dropout=0.1)
     out = Fatal(folder, dies_at)
     stage, settings = STAGES[name]
     policy = Policy("policy", path=inputs / "policy")
     data = data_for(name, inputs / "rows")
     pace = {"SAVE_SECONDS": seconds, "SAVE_SHARE": float("inf")}
-    with patch.multiple(harness.training, **pace):
+    with patch.multiple(harness.training, **pace, without_dropout=lambda model: model):
         stage.body(out, policy, data, learning_rate=1e-3, seed=1, **settings)
     return out
 

@@ -16,7 +16,8 @@ from harness.draft import Draft
 from harness.models import load_policy, load_tokenizer
 from harness.sampling import logprobs
 from harness.stages.prefer import loss_config, prefer
-from harness.training import Job, Recipe, encoded_pairs, planned_batches
+from harness.tokens import encoded_pairs
+from harness.training import Job, Recipe, planned_batches
 
 RECIPE = Recipe(1e-3, 1, 8, "linear", 0.0, 0.0, seed=0)
 
@@ -111,6 +112,13 @@ def test_at_the_start_every_pair_is_a_tie_to_the_bit_and_counts_one_half(make, t
             assert float(row["rewards/accuracies"]) == 0.5
             assert float(row["rewards/margins"]) == 0.0
             assert float(row["loss"]) == pytest.approx(math.log(2), abs=1e-7)
+
+
+def test_dropout_in_attention_is_off_so_that_the_policy_starts_as_its_reference(tmp_path):
+    (tmp_path / "wet").mkdir()
+    write_policy(tmp_path / "wet", attention_dropout=0.5)
+    made, rows = trainer(Policy("wet", path=tmp_path / "wet"), tmp_path / "out", pairs())
+    assert step(made, rows).item() == pytest.approx(math.log(2), abs=1e-7)
 
 
 def test_the_loss_is_the_papers_on_log_probabilities_of_the_answers_alone(reference, tmp_path):

@@ -26,7 +26,8 @@ from harness.stages.reward import (
     with_head,
     with_margins,
 )
-from harness.training import Job, Recipe, encoded_pairs, planned_batches
+from harness.tokens import encoded_pairs
+from harness.training import Job, Recipe, planned_batches
 
 RECIPE = Recipe(1e-3, 1, 8, "cosine", 0.0, 0.0, seed=0)
 

@@ -15,13 +15,14 @@ import pytest
 import torch
 from interrupted_training import STAGES as TRAINED
 from interrupted_training import Fatal, data_for, train
-from tiny import tiny_demonstrations, tiny_policy, write_policy
+from tiny import random_llama, tiny_demonstrations, tiny_policy, write_policy
 
 import harness.training
 from harness.artifacts import Policy
 from harness.draft import Checkpoint, Diverged, Draft, Interrupted
 from harness.stages.finetune import finetune
-from harness.training import Recipe, longer_side, pair_tokens, planned_batches, tamed_trl
+from harness.tokens import longer_side, pair_tokens
+from harness.training import Recipe, planned_batches, tamed_trl, without_dropout
 
 STAGES = tuple(TRAINED)
 
@@ -253,6 +254,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_within_one_step(name, tmp_path,
     kept = curve(out.path)
     assert [row["step"] for row in kept] == [1, 2, 3]
     assert all(math.isfinite(value) for row in kept for value in row.values())
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_model_in_training_mode_without_dropout_says_what_it_says_in_eval_mode(architecture):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    made = {
+        "llama": lambda: random_llama(0, attention_dropout=0.5),
+        "gpt2": lambda: GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=1
+            )
+        ),
+    }
+    model, ids = made[architecture](), torch.arange(2, 40)[None]
+    with torch.no_grad():
+        quiet = model.eval()(ids).logits
+        assert not torch.equal(model.train()(ids).logits, quiet)
+        assert torch.equal(without_dropout(model).train()(ids).logits, quiet)
 
 
 def test_trl_is_left_as_it_was_found():

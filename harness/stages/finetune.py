@@ -7,14 +7,13 @@ from typing import Any
 from harness.artifacts import Demonstrations, Policy, Samples
 from harness.draft import Draft
 from harness.stage import stage
+from harness.tokens import encoded, require_rows
 from harness.training import (
     Job,
     PlannedTraining,
     Recipe,
     Schedule,
-    encoded,
     planned_batches,
-    require_rows,
     save_model,
     write_curve,
 )

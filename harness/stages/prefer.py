@@ -9,16 +9,13 @@ from harness.artifacts import Policy, Preferences
 from harness.draft import Draft
 from harness.losses import agreement, bradley_terry, smoothed
 from harness.stage import stage
+from harness.tokens import encoded_pairs, longer_side, pair_tokens, require_rows
 from harness.training import (
     Job,
     PlannedTraining,
     Recipe,
     Schedule,
-    encoded_pairs,
-    longer_side,
-    pair_tokens,
     planned_batches,
-    require_rows,
     save_model,
     write_curve,
 )

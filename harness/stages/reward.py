@@ -13,16 +13,13 @@ from harness.artifacts import Policy, Preferences, RewardModel
 from harness.draft import Draft
 from harness.losses import agreement, bradley_terry
 from harness.stage import stage
+from harness.tokens import encoded_pairs, longer_side, pair_tokens, require_rows
 from harness.training import (
     Job,
     PlannedTraining,
     Recipe,
     Schedule,
-    encoded_pairs,
-    longer_side,
-    pair_tokens,
     planned_batches,
-    require_rows,
     save_model,
     write_curve,
 )
