@@ -16,11 +16,14 @@ import run_toy
 import toy_study
 from typer.testing import CliRunner
 
+import harness.report
+import harness.results
 from harness.commands import main
 from harness.store import Store
 from harness.study import Study
 
 ROOT = Path(__file__).parents[1]
+REAL = (harness.results.collect, harness.report.write_report)
 STUDY = f"""
 schema = 1
 name = "toy"
@@ -64,6 +67,18 @@ def test_run_makes_everything_and_ends_with_zero(folder):
     assert "toy: 2 cells: 2 done" in said
     assert (folder / "results/toy/report.html").is_file()
     assert len(Store(folder / "results/store").manifests()) == 12
+
+
+@pytest.mark.slow
+def test_a_run_ends_in_the_real_report_of_its_cells(folder, monkeypatch):
+    monkeypatch.setattr("harness.results.collect", REAL[0])
+    monkeypatch.setattr("harness.report.write_report", REAL[1])
+    call("run", "toy.toml", "--workers", "0", "--set", "methods.toy_dpo.fault=raise", code=1)
+    cells = (folder / "results/toy/cells.csv").read_text()
+    assert re.search(r"^toy,tiny,toy,toy_sft,toy_sft,0,done,", cells, re.MULTILINE)
+    assert re.search(r"^toy,tiny,toy,toy_dpo,toy_dpo,0,failed,", cells, re.MULTILINE)
+    assert "gain" in (folder / "results/toy/scores.csv").read_text()
+    assert "supports no claim" in (folder / "results/toy/report.md").read_text()
 
 
 def test_a_study_without_a_command_is_run(folder):
@@ -266,6 +281,36 @@ def live(store):
     from harness.claims import live_claims
 
     return live_claims(store.root / ".claims")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", [1, 5, 9])
+def test_a_run_killed_at_any_moment_and_run_again_has_the_bytes_of_one_that_was_not(folder, made):
+    whole = ["run", "toy.toml", "--workers", "0", "--store", "whole", "--results", "one"]
+    assert finish(start(folder, *whole))[0] == 0
+    words = [
+        "run",
+        "toy.toml",
+        "--workers",
+        "0",
+        "--store",
+        "killed",
+        "--results",
+        "killed-results",
+    ]
+    process = start(folder, *words)
+    while len(Store(folder / "killed").manifests()) < made and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.communicate(timeout=60)
+    assert finish(start(folder, *words))[0] == 0
+    payloads = [
+        {id: manifest["payload"] for id, manifest in Store(folder / name).manifests().items()}
+        for name in ("whole", "killed")
+    ]
+    assert payloads[0] == payloads[1]
+    assert len(payloads[0]) == 12
+    assert Store(folder / "killed").verify() == []
 
 
 @pytest.mark.slow
