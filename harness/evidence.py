@@ -6,11 +6,13 @@ import importlib
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import typing
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +39,7 @@ from harness.tiny import (
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "lm_eval", "pandas", "seaborn")
 # What an audit hook sees of a process that changes files.
 WRITING = ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate")
+WORKERS = os.cpu_count() or 1
 SEED = "the seed"  # no setting's name has a space
 NOT_BEHAVIOUR = ("curves.csv",)  # it repeats settings, such as the learning rate
 
@@ -85,7 +88,13 @@ class Evidence:
         self.plugin = plugin
         self.settings = dict(settings)
         self.values = dict(values)
-        self.folder = tempfile.TemporaryDirectory(prefix="checks-")
+
+    @cached_property
+    def folder(self) -> Path:
+        """A folder of its own, removed with the evidence."""
+        folder = tempfile.mkdtemp(prefix="checks-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
 
     @property
     def file(self) -> Path:
@@ -137,8 +146,9 @@ class Evidence:
 
     @cached_property
     def first(self) -> Store:
-        """A store in which the plan has been made."""
-        return self.make("first", self.targets)
+        """A store in which the plan has been made, and beside it the plans that differ first."""
+        beside = [target for other in self.variants.values() for target in other]
+        return self.make("first", self.targets, beside)
 
     @cached_property
     def again(self) -> Store:
@@ -153,11 +163,16 @@ class Evidence:
         (policy,) = self.planned
         return (policy, answers(expect(policy, Policy, self.plugin), tiny_data().test))
 
-    def make(self, name: str, targets: tuple[Artifact, ...]) -> Store:
-        """Return a store in which targets are made; raise CheckFailed with what went wrong."""
-        store = Store(Path(self.folder.name) / name)
-        outcomes = run(targets, store, workers=os.cpu_count() or 1, plugins=self.plugins)
-        for artifact in in_order(list(targets)):
+    def make(
+        self, name: str, targets: Sequence[Artifact], beside: Sequence[Artifact] = ()
+    ) -> Store:
+        """Return a store in which targets are made; raise CheckFailed with what went wrong.
+
+        What stands `beside` is made with them and may fail.
+        """
+        store = Store(self.folder / name)
+        outcomes = run([*targets, *beside], store, workers=WORKERS, plugins=self.plugins)
+        for artifact in in_order(targets):
             outcome = outcomes[artifact.id]
             if outcome.state not in ("done", "blocked"):
                 failure = store.failure(artifact.id) or {}
@@ -193,28 +208,36 @@ class Evidence:
                 continue
 
     @cached_property
+    def others(self) -> dict[str, Iterator[tuple[Artifact, ...]]]:
+        """Plans that differ in one setting, or in the cell's seed, where one is drawn by."""
+        others = {name: self.other_plans(name) for name in self.changed_settings}
+        seeded = any("seed" in stage_of(a).signature.parameters for a in self.own)
+        if self.plugin.kind == "method" and seeded:
+            others[SEED] = iter([plan(self.plugin, self.settings, seed=1)])
+        return others
+
+    @cached_property
+    def variants(self) -> dict[str, tuple[Artifact, ...]]:
+        """The first of those plans for each setting."""
+        tried = {name: next(others, None) for name, others in self.others.items()}
+        return {name: found for name, found in tried.items() if found is not None}
+
+    @cached_property
     def changes(self) -> dict[str, str]:
         """What is wrong with how each setting, and the seed, changes what is made; "" if nothing.
 
         Values are tried until one changes something, those of all settings side by side.
         """
-        left = {name: self.other_plans(name) for name in self.changed_settings}
-        seeded = any("seed" in stage_of(a).signature.parameters for a in self.own)
-        if self.plugin.kind == "method" and seeded:
-            left[SEED] = iter([plan(self.plugin, self.settings, seed=1)])
-        reasons = dict.fromkeys(left, "no other value is accepted; give one by values={...}")
-        while left:
-            tried = {name: next(others, None) for name, others in left.items()}
+        reasons = dict.fromkeys(self.others, "no other value is accepted; give one by values={...}")
+        candidates = self.variants
+        store = self.first
+        while candidates:
+            reasons |= {name: self.difference(store, other) for name, other in candidates.items()}
+            tried = {name: next(self.others[name], None) for name in candidates if reasons[name]}
             candidates = {name: found for name, found in tried.items() if found is not None}
-            reasons |= self.differences(candidates)
-            left = {name: left[name] for name in candidates if reasons[name]}
+            beside = [target for other in candidates.values() for target in other]
+            run(beside, store, workers=WORKERS, plugins=self.plugins)
         return reasons
-
-    def differences(self, plans: Mapping[str, tuple[Artifact, ...]]) -> dict[str, str]:
-        """Make plans that differ from the one under test in one thing; return what is wrong."""
-        targets = [target for plan in plans.values() for target in plan]
-        run(targets, self.first, workers=os.cpu_count() or 1, plugins=self.plugins)
-        return {name: self.difference(self.first, plan) for name, plan in plans.items()}
 
     def difference(self, store: Store, other: tuple[Artifact, ...]) -> str:
         """Return why a plan is no different from the one under test, "" where it is.
@@ -257,24 +280,23 @@ def behaviour(store: Store, artifact: Artifact) -> str:
 def other_values(setting: Setting, default: Any) -> Iterator[Any]:
     """Yield values of a setting's type that differ from its default, likelier ones first."""
     options = [setting.annotation, *typing.get_args(setting.annotation)]
+    guesses: tuple[Any, ...] = ()
     if typing.get_origin(setting.annotation) is Literal:
-        yield from (option for option in options[1:] if option != default)
+        guesses = tuple(options[1:])
     elif isinstance(default, bool):
-        yield not default
+        guesses = (not default,)
     elif isinstance(default, int):
-        yield from (
-            value for value in (2, default // 2, 1, default * 2) if value not in (default, 0)
-        )
+        guesses = (2, default // 2 or 1, 1, default * 2)
     elif isinstance(default, float):
-        yield from (default / 2, default * 2) if default else (0.1, 1.0)
+        guesses = (default / 2, default * 2) if default else (0.1, 1.0)
     elif isinstance(default, tuple) and default:
-        yield default[:-1] or default * 2
-        yield default[::-1]
+        guesses = (default[:-1] or default * 2, default[::-1])
     elif isinstance(default, str):
-        yield from (f"{default} briefly".strip(), default.upper())
+        guesses = (f"{default} briefly".strip(), default.upper())
     elif default is None:
         examples: dict[Any, Any] = {int: 2, float: 0.5, str: "briefly", bool: True}
-        yield from (examples[option] for option in options if option in examples)
+        guesses = tuple(examples[option] for option in options if option in examples)
+    yield from (value for value in guesses if value != default)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 WORDS = ("cat", "river", "town", "seven", "a", "wood", "yes")
-ROWS = {"train": 24, "validation": 6, "test": 6}
+ROWS = {"train": 200, "validation": 6, "test": 6}
 MAX_NEW_TOKENS = 12
 
 

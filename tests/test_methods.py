@@ -1,0 +1,97 @@
+"""Our methods: what each composes, and how its file opens."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import Reward, best_of_n, fit_reward, prefer
+from harness.registry import discover, get, plugins
+from harness.tiny import tiny_base, tiny_shared
+
+ROOT = Path(__file__).parents[1]
+SHARED = tiny_shared(7)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def discovered():
+    discover()
+
+
+def ours():
+    return sorted((ROOT / "methods").glob("[a-z]*.py"))
+
+
+def test_every_method_file_registers_one_method_of_its_own_name():
+    registered = {
+        plugin.name
+        for plugin in plugins("method")
+        if plugin.function.__module__.startswith("methods.")
+    }
+    assert registered == {file.stem for file in ours()} == {"base", "sft", "best_of_n", "dpo"}
+
+
+@pytest.mark.parametrize("file", ours(), ids=lambda file: file.stem)
+def test_a_method_file_opens_with_paper_idea_and_differences(file):
+    opening = ast.get_docstring(ast.parse(file.read_text()))
+    head, paper, differences = opening.split("\n\n")
+    assert re.fullmatch(r"[A-Z].*: .*\.", head), "name, then what it is, in a line"
+    assert re.search(r"\b(19|20)\d\d\b.*arXiv:\d{4}\.\d{5}", paper, re.DOTALL)
+    assert get("method", file.stem).paper in paper
+    assert differences.startswith("Differs from the paper: 1. ")
+    numbers = [int(n) for n in re.findall(r"(?:^|[.:]\s)(\d)\. [A-Z]", differences)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_base_and_sft_are_the_policies_that_everybody_shares():
+    assert get("method", "base")(SHARED) == SHARED.base
+    assert get("method", "sft")(SHARED) == SHARED.sft
+
+
+def test_dpo_prefers_the_shared_pairs_starting_from_sft():
+    made = get("method", "dpo")(SHARED, beta=0.3, learning_rate=1e-4, epochs=2, batch_size=8)
+    assert made == prefer(
+        SHARED.sft,
+        SHARED.preferences,
+        beta=0.3,
+        learning_rate=1e-4,
+        epochs=2,
+        batch_size=8,
+        seed=7,
+    )
+
+
+def test_best_of_n_picks_by_a_reward_model_fitted_on_the_shared_pairs():
+    settings = {"reward_learning_rate": 1e-3, "reward_epochs": 2, "reward_batch_size": 8}
+    reward = fit_reward(
+        SHARED.sft, SHARED.preferences, learning_rate=1e-3, epochs=2, batch_size=8, seed=7
+    )
+    made = get("method", "best_of_n")(SHARED, n=4, **settings)
+    assert made == best_of_n(SHARED.sft, n=4, reward=Reward(reward))
+
+
+def test_rows_that_ask_for_the_same_reward_model_share_it():
+    four, eight = (get("method", "best_of_n")(SHARED, n=n) for n in (4, 8))
+    models = [
+        {a for a in made.inputs if type(a).__name__ == "RewardModel"} for made in (four, eight)
+    ]
+    assert four != eight
+    assert models[0] == models[1] != set()
+
+
+@pytest.mark.parametrize("file", ours(), ids=lambda file: file.stem)
+def test_a_method_starts_from_the_shared_policies_and_no_other(file):
+    other = replace(SHARED, base=tiny_base(seed=8), sft=tiny_base(seed=9))
+    assert get("method", file.stem)(other) != get("method", file.stem)(SHARED)
+
+
+@pytest.mark.parametrize("file", ours(), ids=lambda file: file.stem)
+def test_a_setting_is_a_typed_keyword_with_a_default(file):
+    for setting in get("method", file.stem).settings.values():
+        assert setting.default is not inspect.Parameter.empty
+        assert isinstance(setting.default, setting.annotation)
