@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from harness.decoding import kept_in_place, steps
 from harness.losses import token_logprobs
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Loop:
         import numpy as np
         import torch
 
-        self.model, self.decoding = model, decoding
+        self.decoding = decoding
         self.ids: list[list[int]] = [[] for _ in wanted]
         self.logp = [0.0] * len(wanted)
         self.rows = list(range(len(wanted)))  # of the answers still going, in batch order
@@ -136,11 +137,12 @@ class Loop:
         read = model(
             input_ids=torch.tensor(order, device=model.device), use_cache=True, logits_to_keep=1
         )
-        self.cache: Any = read.past_key_values
+        cache = read.past_key_values
         answers = torch.tensor([place[one.ids] for one in wanted], device=model.device)
         self.logits: Tensor = read.logits[:, -1][answers]
         if len(order) < len(wanted):
-            self.cache.batch_select_indices(answers)
+            cache.batch_select_indices(answers)
+        self.steps = steps(model, cache, decoding.max_new_tokens)
 
     def take(self, step: int) -> None:
         """Choose the next token of every row, and drop the rows that stop."""
@@ -154,19 +156,15 @@ class Loop:
             self.ids[row].append(token)
             self.logp[row] += value
         if not bool(going.all()):
-            kept = going.nonzero()[:, 0]
-            self.rows = [self.rows[number] for number in kept.tolist()]
-            tokens = tokens[kept]
-            if self.rows:
-                self.cache.batch_select_indices(kept)
+            order = kept_in_place(going.nonzero()[:, 0].tolist())
+            self.rows = [self.rows[number] for number in order]
+            self.steps.keep(order)
+            tokens = tokens[order]
         self.tokens = tokens
 
     def forward(self) -> None:
         """Read the tokens just chosen, for the logits of the next ones."""
-        read = self.model(
-            input_ids=self.tokens[:, None], past_key_values=self.cache, use_cache=True
-        )
-        self.logits = read.logits[:, -1]
+        self.logits = self.steps.step(self.tokens)
 
 
 def choose(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
