@@ -60,7 +60,8 @@ class Tally:
             return "done"
         failures = {self.failed[id] for id in ids & self.failed.keys()}
         if failures:
-            return "failed" if failures - {"blocked"} else "blocked"
+            worst = failures - {"blocked"}
+            return ("interrupted" if worst == {"interrupted"} else "failed") if worst else "blocked"
         return "running" if ids & self.running.keys() else "pending"
 
     def seconds_left(self) -> float | None:
@@ -81,7 +82,7 @@ class Tally:
     def line(self) -> str:
         """Return the state of the matrix in one line."""
         counts = self.cells()
-        order = ("done", "running", "pending", "failed", "blocked")
+        order = ("done", "running", "pending", "interrupted", "failed", "blocked")
         cells = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
         left = self.seconds_left()
         remaining = f"about {duration(left)} left" if left is not None else "time left unknown"

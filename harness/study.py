@@ -6,6 +6,7 @@ methods and returns handles: what each cell would make is known, and nothing has
 
 from __future__ import annotations
 
+import importlib
 import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -96,7 +97,7 @@ class Study:
         problems = override(raw, overrides)
         named = raw.get("plugins")
         listed = named if isinstance(named, list) else []
-        beside = [file.parent / plugin for plugin in listed if isinstance(plugin, str)]
+        beside = [in_study(plugin, file.parent) for plugin in listed if isinstance(plugin, str)]
         loaded, broken, refused = load_plugins((*beside, *plugins))
         problems += refused
         problems += check(raw, file.parent, overrides, broken=bool(broken))
@@ -296,25 +297,35 @@ class Planning:
         return stand_in(plugin=path, reason=reason[-LONGEST_REASON:])
 
 
-def load_plugins(files: Iterable[Path]) -> tuple[tuple[Path, ...], dict[str, str], list[str]]:
+def in_study(plugin: str, folder: Path) -> str | Path:
+    """Return a plugin that a study names: a module as it stands, a file beside the study."""
+    return folder / plugin if plugin.endswith(".py") or "/" in plugin else plugin
+
+
+def load_plugins(
+    named: Iterable[str | Path],
+) -> tuple[tuple[Path, ...], dict[str, str], list[str]]:
     """Import all plugins; return the files loaded, the broken ones with traceback, the problems.
 
-    A file that is missing, no Python, or clashes with another plugin is a problem of the study; a
-    file that raises anything else costs the cells that need it.
+    What is missing, no Python, or clashes with another plugin is a problem of the study; what
+    raises anything else costs the cells that need it.
     """
     loaded, broken, problems = [], {}, []
     try:
         registry.discover()
     except (ImportError, ValueError) as error:
         problems.append(f"plugins: {error}")
-    for file in files:
+    for plugin in named:
         try:
-            registry.import_file(file)
-            loaded.append(file.resolve())
+            if isinstance(plugin, str):
+                importlib.import_module(plugin)
+                continue
+            registry.import_file(plugin)
+            loaded.append(plugin.resolve())
         except (OSError, ImportError, SyntaxError, ValueError) as error:
             problems.append(f"plugins: {error}")
         except Exception as error:
-            broken[str(file)] = "".join(traceback.format_exception(error))
+            broken[str(plugin)] = "".join(traceback.format_exception(error))
     return tuple(loaded), broken, problems
 
 

@@ -163,16 +163,16 @@ def evaluation_problems(table: object, *, broken: bool) -> Iterator[str]:
                 {"plugin": name, **chosen}, path, "plugin", "suite", None, SHIPPED
             )
     metrics = [
-        f"{suite.name}.{metric.name}"
+        name
         for suite in registry.plugins("suite")
         if suite.name in suites
-        for metric in suite.metrics
+        for name in (suite.name, *(metric.name for metric in suite.metrics))
     ]
     co_primary = table.get("co_primary", [])
     for name in co_primary if isinstance(co_primary, list) else ():
         if isinstance(name, str) and name not in metrics:
             yield (
-                f"evaluation.co_primary: no metric {shown(name)}.{nearest(name, metrics)} "
+                f"evaluation.co_primary: no suite or metric {shown(name)}.{nearest(name, metrics)} "
                 f"Known: {', '.join(metrics)}"
             )
 

@@ -164,7 +164,7 @@ suites = ["toy_help", "toy_hlp"]
 samples = 0
 max_new_tokens = -5
 margin = nan
-co_primary = ["toy_help.gian"]
+co_primary = ["gian"]
 [evaluation.settings.toy_help]
 strict = 1
 """
@@ -190,7 +190,7 @@ def test_every_problem_is_found_at_once_with_path_value_and_nearest_name(write):
         "evaluation.samples = 0: input should be greater than or equal to 1",
         "evaluation.max_new_tokens = -5: input should be greater than or equal to 1",
         "evaluation.margin = nan: must be a finite number",
-        "evaluation.co_primary: no metric 'toy_help.gian'. Did you mean 'toy_help.gain'?",
+        "evaluation.co_primary: no suite or metric 'gian'. Did you mean 'gain'?",
         "evaluation.settings.toy_help.strict must be bool, not 1",
     ):
         pattern = expected if ".*" in expected else re.escape(expected)
@@ -303,6 +303,21 @@ def test_a_method_that_refuses_is_a_problem_and_one_that_breaks_costs_its_own_ce
     assert broken.stage.name == "unplanned_policy"
     assert "ZeroDivisionError: the toy method broke" in broken.arguments["reason"]
     assert cells[2].policy.recipe.stage.name == "toy_prefer"
+
+
+def test_a_plugin_may_be_an_installed_module(write, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "installed_plugin.py").write_text(
+        "from harness import Policy, Shared, method\n"
+        "@method(paper=None)\n"
+        "def installed(shared: Shared) -> Policy:\n"
+        "    return shared.base\n"
+    )
+    text = GOOD.replace("plugins = [", "plugins = ['installed_plugin', ")
+    cells = Study.load(write(text.replace("[methods.toy_sft]", "[methods.installed]"))).cells()
+    assert cells[0].policy == cells[0].shared.base
+    missing = GOOD.replace("plugins = [", "plugins = ['no_such_plugin', ")
+    assert "No module named 'no_such_plugin'" in only_problem(write(missing))
 
 
 def test_a_plugin_file_that_breaks_costs_only_the_cells_that_need_it(write, tmp_path):
