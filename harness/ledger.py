@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.artifacts import Policy, Preferences, Samples, Scores
-from harness.plain_text import clean, one_line
+from harness.examples import side_by_side
+from harness.plain_text import one_line
 from harness.run import in_order
 from harness.stage import Artifact, plain
 from harness.status import cell_states
@@ -34,8 +35,6 @@ COUNTERS = (
     "tokens_generated", "tokens_trained", "tokens_forward", "optimiser_steps", "judge_calls",
     "labels_used",
 )  # fmt: skip
-EXAMPLES = 4  # prompts whose answers the report shows side by side
-LONGEST_ANSWER = 600  # characters of an answer that the report shows
 DIGEST = 12  # characters of a digest that a reader sees
 
 
@@ -129,8 +128,18 @@ class Book:
             "scores": self.score_ids(),
             "control": list(self.control()),
             "provenance": self.provenance(),
-            "examples": list(self.examples()),
+            "examples": list(side_by_side(self.drawn())),
         }
+
+    def drawn(self) -> dict[str, Samples]:
+        """Return the opened answers of each row's first cell, greedy ones where drawn."""
+        found = {}
+        for cell in self.rows:
+            same = (cell.base, cell.dataset) == (self.cells[0].base, self.cells[0].dataset)
+            samples = cell.samples.get("greedy") or next(iter(cell.samples.values()))
+            if same and samples in self.store:
+                found[cell.label] = self.store.open(samples)
+        return found
 
     @property
     def rows(self) -> list[Cell]:
@@ -145,6 +154,7 @@ class Book:
         return {
             "label": cell.label,
             "method": cell.method,
+            "role": role(cell),
             "paper": plugin.paper if plugin else None,
             "summary": plugin.summary if plugin else "",
             "settings": settings,
@@ -288,42 +298,12 @@ class Book:
             "numerics": sorted({self.numerics(a) for a in self.made(everything)}),
         }
 
-    def examples(self) -> Iterator[dict[str, Any]]:
-        """Yield a few test prompts, chosen by the hash of their id, with every row's answer."""
-        if not self.cells:
-            return
-        first = self.cells[0]
-        decoding = "greedy" if "greedy" in first.samples else next(iter(first.samples))
-        same = [
-            cell
-            for cell in self.rows
-            if (cell.base, cell.dataset) == (first.base, first.dataset)
-            and cell.samples[decoding].id in self.manifests
-        ]
-        drawn = {cell.label: answers(self.store.open(cell.samples[decoding])) for cell in same}
-        common = set.intersection(*(set(found) for found in drawn.values())) if drawn else set()
-        by_hash = sorted(common, key=lambda id: hashlib.sha256(id.encode()).hexdigest())
-        for prompt_id in by_hash[:EXAMPLES]:
-            rows = {label: found[prompt_id] for label, found in drawn.items()}
-            asked = next(iter(rows.values()))["messages"]
-            yield {
-                "prompt_id": prompt_id,
-                "decoding": decoding,
-                "seed": first.seed,
-                "messages": [
-                    {"role": m["role"], "content": clean(m["content"], longest=LONGEST_ANSWER)}
-                    for m in asked
-                ],
-                "answers": {
-                    label: clean(row["completion"], longest=LONGEST_ANSWER)
-                    for label, row in rows.items()
-                },
-            }
 
-
-def answers(samples: Samples) -> dict[str, dict[str, Any]]:
-    """Return the first answer to each prompt."""
-    return {row["prompt_id"]: row for row in samples if row["sample"] == 0}
+def role(cell: Cell) -> str:
+    """Return what a row is in the comparison: the bare base, the SFT reference, or a method."""
+    if cell.policy == cell.shared.base:
+        return "base"
+    return "sft" if cell.policy == cell.shared.sft else "method"
 
 
 def counted(manifests: Iterable[Mapping[str, Any]], name: str) -> int:

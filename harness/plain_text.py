@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 ESCAPES = re.compile(
@@ -14,7 +13,9 @@ ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?",  # any other escape
     re.DOTALL,
 )
-REORDERING = set("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+UNSAFE = re.compile(  # controls but for tab and line feed, marks that reorder text, halves of pairs
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of a formula
 
 
@@ -26,15 +27,9 @@ def clean(text: str, *, longest: int | None = None) -> str:
     whole = len(text)
     if longest is not None and whole > longest:
         text = text[:longest]
-    text = ESCAPES.sub("", text.replace("\r\n", "\n"))
-    kept = "".join(c for c in text if c in "\n\t" or not is_unsafe(c))
+    text = UNSAFE.sub("", ESCAPES.sub("", text))
     cut = longest is not None and whole > longest
-    return f"{kept} [cut: {whole:,} characters]" if cut else kept
-
-
-def is_unsafe(character: str) -> bool:
-    """Say whether a character controls the terminal, reorders text or is half of a pair."""
-    return character in REORDERING or unicodedata.category(character) in ("Cc", "Cs")
+    return f"{text} [cut: {whole:,} characters]" if cut else text
 
 
 def one_line(text: str, *, longest: int = 200) -> str:

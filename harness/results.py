@@ -121,6 +121,7 @@ def item_rows(cell: Cell, scores: Scores, numerics: str) -> Iterator[dict[str, A
             )
         findings = json.dumps(row["findings"], ensure_ascii=False, separators=(",", ":"))
         kept = {name: row[name] for name in ITEM_COLUMNS if name in row}
+        kept |= {name: "" for name in TEXTS if kept.get(name) is None}
         yield {**kept, **key, "seed": cell.seed, "findings": findings}
 
 
@@ -134,9 +135,7 @@ def read_items(folder: Path) -> dict[Series, Measured]:
     table = pq.read_table(folder / ITEMS, columns=columns)
     found: dict[Series, Measured] = {}
     keys = [*fields, "class"]
-    for row in (
-        table.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist()
-    ):
+    for row in table.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist():
         measured = found.setdefault(Series(*(row[name] for name in fields)), Measured())
         measured.classes[row["class"]] += row["count_all"]
     valid = table.filter(pa.compute.field("value").is_valid())

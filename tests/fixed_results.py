@@ -118,6 +118,7 @@ def ledger(seeds, labels=tuple(LEVELS), **changes):
             {
                 "label": label,
                 "method": label,
+                "role": label if label in ("base", "sft") else "method",
                 "paper": PAPERS.get(label),
                 "summary": f"What {label} does.",
                 "settings": {"beta": 0.1} if label == "dpo" else {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ def draw(matrix: Matrix, block: Block, folder: Path) -> Picture | None:
         name = f"{block.base}-{block.dataset}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     colours = dict(zip(matrix.labels, palette(len(matrix.labels)), strict=True))
-    svg = save(plot(points, metrics, matrix, colours), folder, name)
+    with style():
+        svg = save(plot(points, metrics, matrix, colours), folder, name)
     write(folder / f"{name}.csv", csv_text(POINT_COLUMNS, point_rows(matrix, block, metrics)))
     return Picture(svg, alt_text(points, metrics), caption(metrics, points), name)
 
@@ -105,33 +107,36 @@ def palette(n: int) -> list[Any]:
     return list(seaborn.color_palette("colorblind", n))
 
 
-def plot(
-    points: Sequence[Point], metrics: Sequence[Metric], matrix: Matrix, colours: dict[str, Any]
-) -> Figure:
-    """Draw every point with its intervals: filled for the first decoding, hollow for the others."""
+def style() -> AbstractContextManager[None]:
+    """Return matplotlib's settings for our figures: real text, equal bytes for equal numbers."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure as NewFigure
 
-    style: dict[Any, Any] = {
+    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    settings: dict[Any, Any] = {
         "text.parse_math": False,
         "svg.fonttype": "none",
         "svg.hashsalt": "alignment-matrix",
         "font.family": "sans-serif",
         "font.size": 10,
-        **dict.fromkeys(
-            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
-        ),
+        **dict.fromkeys(inked, INK),
     }
-    with mpl.rc_context(style):
-        figure = NewFigure(figsize=(5.2, 5.0 if len(metrics) == 2 else 0.45 * len(points) + 1.2))
-        axes = figure.subplots()
-        if len(metrics) == 2:
-            plane(axes, points, metrics, matrix, colours)
-        else:
-            dots(axes, points, metrics[0], matrix, colours)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.tight_layout()
-        figure.canvas.draw()
+    return mpl.rc_context(settings)
+
+
+def plot(
+    points: Sequence[Point], metrics: Sequence[Metric], matrix: Matrix, colours: dict[str, Any]
+) -> Figure:
+    """Draw every point with its intervals: filled for the first decoding, hollow for the others."""
+    from matplotlib.figure import Figure as NewFigure
+
+    figure = NewFigure(figsize=(5.2, 5.0 if len(metrics) == 2 else 0.45 * len(points) + 1.2))
+    axes = figure.subplots()
+    if len(metrics) == 2:
+        plane(axes, points, metrics, matrix, colours)
+    else:
+        dots(axes, points, metrics[0], matrix, colours)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
     return figure
 
 

@@ -15,6 +15,7 @@ from harness.report.figures import Picture, draw
 from harness.report.tables import Block, Entry, Matrix, Metric
 from harness.report.words import answer, lead, warnings, with_interval
 from harness.results import write
+from harness.statistics import METHOD_SEEDS
 
 PAGE, MARKDOWN = "report.html", "report.md"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -120,7 +121,7 @@ def metric_table(matrix: Matrix, block: Block, metric: Metric) -> Table:
         cells = [label]
         for entry in entries:
             cells += entry_cells(matrix, block, entry)
-        rows.append([*cells, sizes(entries)])
+        rows.append([*cells, sizes(matrix, entries)])
     better = "higher is better" if metric.higher_is_better else "lower is better"
     judges = sorted({measure.judge for measure in measures if measure.judge})
     by = f"; graded by {', '.join(judges)}" if judges else ""
@@ -148,15 +149,20 @@ def entry_cells(matrix: Matrix, block: Block, entry: Entry) -> list[str]:
     return [value, with_interval(entry.difference, sign=True) + star]
 
 
-def sizes(entries: Sequence[Entry]) -> str:
-    """Return how many prompts a row's values rest on, with its clusters and seeds."""
+def sizes(matrix: Matrix, entries: Sequence[Entry]) -> str:
+    """Return how many prompts a row's values rest on, with its clusters and seeds.
+
+    A row that lost so many seeds that it claims less than the study's others says so.
+    """
+    expected = "method" if len(matrix.facts["seeds"]) >= METHOD_SEEDS else "checkpoint"
     shown = []
     for entry in entries:
         found = entry.value
         if found is not None:
             seeds = f", {found.seeds} seeds" if found.seeds > 1 else ""
             clusters = f" in {found.clusters} clusters" if found.clusters < found.n else ""
-            shown.append(f"{found.n}{clusters}{seeds}")
+            less = "" if found.claim == expected else ", checkpoint-level only"
+            shown.append(f"{found.n}{clusters}{seeds}{less}")
     return "; ".join(dict.fromkeys(shown))
 
 

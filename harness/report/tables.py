@@ -88,19 +88,19 @@ class Matrix:
         return [row["label"] for row in self.facts["methods"]]
 
     @cached_property
-    def method_of(self) -> dict[str, str]:
-        """The method of each label."""
-        return {row["label"]: row["method"] for row in self.facts["methods"]}
+    def roles(self) -> dict[str, str]:
+        """What each label is in the comparison: base, sft (the reference) or method."""
+        return {row["label"]: row["role"] for row in self.facts["methods"]}
 
     @property
     def reference(self) -> str | None:
-        """The label that all others are compared with: the first that is plain SFT."""
-        return next((x for x in self.labels if self.method_of[x] == "sft"), None)
+        """The label that all others are compared with: the SFT policy that methods start from."""
+        return next((x for x in self.labels if self.roles[x] == "sft"), None)
 
     @property
     def tested(self) -> list[str]:
         """The labels whose difference to SFT is tested: all but SFT itself and the bare base."""
-        return [x for x in self.labels if x != self.reference and self.method_of[x] != "base"]
+        return [x for x in self.labels if self.roles[x] == "method"]
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -289,7 +289,7 @@ def identical_rows(matrix: Matrix, block: Block) -> list[tuple[str, str]]:
 
 def at_chance(matrix: Matrix, block: Block) -> dict[str, float]:
     """Return the multiple-choice metrics on which the bare base is at chance, with that chance."""
-    base = next((x for x in matrix.labels if matrix.method_of[x] == "base"), None)
+    base = next((x for x in matrix.labels if matrix.roles[x] == "base"), None)
     found = {}
     for metric in matrix.metrics.values():
         for measure in matrix.measures(block, metric):

@@ -1,0 +1,355 @@
+"""The report: a golden one from fixed numbers, and what must hold for any."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fixed_results import LEVELS, ledger, write_results
+
+from harness.report import write_report
+from harness.report.page import disarm, markdown_table, paragraph, quoted
+from harness.report.tables import Block, Matrix, control
+from harness.report.words import answer, number, with_interval
+from harness.results import LEDGER
+from harness.statistics import estimate
+
+GOLDEN = Path(__file__).parent / "golden" / "report.md"
+ONLY = Block("hamlet", "hamlet")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "[click](javascript:alert(1))",
+    "\x1b[31mred\x1b]0;title\x07",
+    "\u202egnp.exe",
+    "# heading\n| a | b |\n```\n<svg onload=alert(1)>",
+    "=cmd()|'/c calc'!A1",
+    "\ud800 lone",
+    "{{ 7 * 7 }} {% raw %}",
+    "x" * 5_000_000,
+)
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """A report of five seeds in which two cells of different rows are missing."""
+    folder = write_results(
+        tmp_path_factory.mktemp("five"),
+        seeds=(0, 1, 2, 3, 4),
+        states={
+            ("dpo", 4): ("diverged", "prefer-0a1b2c3d4e5f: loss is NaN at step 40"),
+            ("best_of_n", 2): ("blocked", "fit_reward-0a1b2c3d4e5f: failed"),
+        },
+        left_out=(("dpo", 4), ("best_of_n", 2)),
+    )
+    write_report(folder)
+    return folder
+
+
+def hostile_example(text):
+    return {
+        "prompt_id": "p",
+        "messages": [{"role": "user", "content": text}],
+        "answers": dict.fromkeys(LEVELS, text),
+    }
+
+
+def test_report_of_fixed_scores_is_the_golden_one(tmp_path):
+    examples = [hostile_example("Which <region> is *Barnham* in?\nSay | it.")]
+    folder = write_results(
+        tmp_path,
+        seeds=(0,),
+        states={("dpo", 0): ("oom", "prefer-0a1b2c3d4e5f: out of memory")},
+        left_out=(("dpo", 0),),
+        examples=examples,
+        note="A demonstration with one seed.",
+    )
+    write_report(folder)
+    made = (folder / "report.md").read_text(encoding="utf-8")
+    assert made == GOLDEN.read_text(encoding="utf-8"), (
+        "the report changed; if that is meant, copy the new one over tests/golden/report.md"
+    )
+
+
+def test_one_seed_supports_no_claim_about_methods(tmp_path):
+    folder = write_results(tmp_path, seeds=(0,))
+    write_report(folder)
+    text = " ".join((folder / "report.md").read_text().split())
+    assert "supports no claim about methods" in text
+    assert "dominates" not in text
+    assert "The checkpoint of dpo against sft" in text
+
+
+def test_two_seeds_are_checkpoint_level_only(tmp_path):
+    folder = write_results(tmp_path, seeds=(0, 1))
+    write_report(folder)
+    text = " ".join((folder / "report.md").read_text().replace("\n>", "\n").split())
+    assert "2 seeds are too few for a claim about methods" in text
+    assert "checkpoint-level only" in text
+
+
+def test_five_seeds_name_the_verdict_and_the_base_they_depend_on(five):
+    text = " ".join((five / "report.md").read_text().replace("\n>", "\n").split())
+    assert "conditional on this base" in text
+    assert "dpo against sft (4 of 5 seeds)" in text
+    assert "it dominates SFT" in text
+
+
+def test_no_report_says_best_or_ranks_anything(five):
+    text = (
+        (five / "report.md").read_text().lower().replace("best-of-n", "").replace("best_of_n", "")
+    )
+    words = set(re.findall(r"[a-z_]+", text))
+    assert not words & {
+        "best",
+        "winner",
+        "wins",
+        "rank",
+        "ranked",
+        "state-of-the-art",
+        "significantly",
+    }
+
+
+def test_planted_equality_is_not_distinguishable_and_gets_its_mde(tmp_path, monkeypatch):
+    levels = {**LEVELS, "dpo": LEVELS["sft"], "best_of_n": LEVELS["sft"]}
+    monkeypatch.setattr("fixed_results.LEVELS", levels)
+    folder = write_results(tmp_path, seeds=(0, 1, 2, 3, 4), labels=tuple(levels))
+    said = " ".join(answer(Matrix(folder), ONLY))
+    assert "not distinguishable (MDE 0.0" in said
+    assert "better" not in said
+    assert "worse" not in said
+
+
+def test_holes_are_named_and_never_filled(five):
+    matrix = Matrix(five)
+    assert sum(matrix.states().values()) == 20
+    text = (five / "report.md").read_text()
+    assert "18 of 20 cells are done (1 blocked, 1 diverged)" in " ".join(
+        text.replace("\n>", "\n").split()
+    )
+    assert "loss is NaN at step 40" in " ".join(text.split())
+    for (_, label, measure), entry in matrix.entries.items():
+        assert entry.value is not None
+        missing = label in ("dpo", "best_of_n")
+        assert entry.value.seeds == (4 if missing else 5), (label, measure)
+        if entry.difference is not None:
+            assert entry.difference.seeds == entry.value.seeds
+
+
+def test_a_row_without_any_number_is_a_hole_that_says_why(tmp_path):
+    folder = write_results(
+        tmp_path, states={("dpo", 0): ("failed", "x: broke")}, left_out=(("dpo", 0),)
+    )
+    write_report(folder)
+    assert "hole: failed" in (folder / "report.md").read_text()
+    assert "dpo: no number (failed)" in " ".join(answer(Matrix(folder), ONLY))
+
+
+def test_a_study_without_sft_compares_nothing(tmp_path):
+    folder = write_results(tmp_path, labels=("base", "dpo"))
+    write_report(folder)
+    assert "no SFT row" in " ".join((folder / "report.md").read_text().split())
+
+
+def test_nothing_measured_is_a_report_too(tmp_path):
+    missing = [(label, 0) for label in LEVELS]
+    states = dict.fromkeys(missing, ("pending", ""))
+    folder = write_results(tmp_path, states=states, left_out=missing)
+    write_report(folder)
+    assert "Nothing is measured yet" in (folder / "report.md").read_text()
+    assert not (folder / "figures").exists()
+
+
+def test_holm_corrects_over_methods_and_both_axes_of_a_decoding(five):
+    matrix = Matrix(five)
+    tested = [(k, e) for k, e in matrix.entries.items() if e.p is not None]
+    assert {(k[1], k[2].metric) for k, _ in tested} == {
+        (label, metric) for label in ("dpo", "best_of_n") for metric in ("gold_help", "gold_safe")
+    }
+    for _, entry in tested:
+        assert entry.p >= entry.difference.p
+    greedy = [e for k, e in tested if k[2].decoding == "greedy"]
+    smallest = min(greedy, key=lambda e: e.difference.p)
+    assert smallest.p == pytest.approx(min(1.0, 4 * smallest.difference.p))
+
+
+def test_identical_rows_are_pointed_out(tmp_path, monkeypatch):
+    import fixed_results
+
+    original = fixed_results.items
+
+    def doubled(seeds, labels):
+        for row in original(seeds, ("base", "sft", "dpo")):
+            yield row
+            if row["label"] == "dpo":
+                yield {**row, "label": "best_of_n"}
+
+    monkeypatch.setattr(fixed_results, "items", doubled)
+    folder = write_results(tmp_path)
+    write_report(folder)
+    text = " ".join((folder / "report.md").read_text().split())
+    assert "The rows best_of_n and dpo are identical in every value" in text
+
+
+def test_a_probe_on_which_the_base_is_at_chance_is_uninformative(five):
+    text = " ".join((five / "report.md").read_text().split())
+    assert "probe_accuracy is uninformative: the base is at chance (0.25) on it" in text
+
+
+def test_control_ledger_says_equal_differs_or_unknown(five):
+    found = {line.item: line.verdict for line in control(Matrix(five), ONLY)}
+    assert found == {
+        "base weights": "equal",
+        "preferences": "differs",
+        "labels, human": "differs",
+        "decoding, T=1": "equal",
+        "chat template": "unknown",
+    }
+
+
+def test_a_shared_judge_and_a_shared_sft_are_said_at_the_top(tmp_path):
+    folder = write_results(tmp_path, same_judge=True, share_sft=True)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    top = " ".join(text[: text.index("## ")].replace("\n>", "\n").split())
+    assert "The evaluation judge is also the labeller" in top
+    assert "All seeds share one SFT policy" in top
+
+
+def test_equal_results_make_equal_bytes(tmp_path):
+    pages = []
+    for name in ("one", "two"):
+        folder = write_results(tmp_path / name)
+        write_report(folder)
+        files = sorted(f for f in folder.rglob("*") if f.suffix in (".md", ".html", ".svg", ".png"))
+        pages.append({f.relative_to(folder): f.read_bytes() for f in files})
+    assert pages[0] == pages[1]
+    assert len(pages[0]) == 4
+
+
+class Nodes(HTMLParser):
+    """Collects the elements and attributes of a page."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.found, self.text = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_hostile_text_stays_text_on_the_page_and_in_markdown(tmp_path):
+    examples = [hostile_example(text) for text in HOSTILE]
+    reasons = {("dpo", 0): ("failed", HOSTILE[1]), ("best_of_n", 0): ("failed", HOSTILE[6])}
+    folder = write_results(tmp_path, states=reasons, examples=examples, note=HOSTILE[0])
+    write_report(folder)
+    page = (folder / "report.html").read_bytes().decode("utf-8")
+    nodes = Nodes(page)
+    tags = [tag for tag, _ in nodes.found]
+    assert not set(tags) & {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
+    assert tags.count("svg") == 1
+    for tag, attributes in nodes.found:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("href", "src", "xlink:href", "action"):
+            assert not (attributes.get(name) or "#").startswith(("javascript", "http", "data")), tag
+    assert "<script>alert(1)</script>" in "".join(nodes.text)
+    markdown = (folder / "report.md").read_bytes().decode("utf-8")
+    for text in (page, markdown):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\ud800-\udfff]", text)
+    outside = [line for line in markdown.splitlines() if not line.startswith("    ")]
+    assert not [line for line in outside if re.search(r"(?<!\\)<(script|img|svg)", line)]
+
+
+def test_page_is_one_file_that_asks_nothing_of_the_network(five):
+    page = (five / "report.html").read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    urls = set(re.findall(r"https?://[^\"'\s<>]+", page))
+    assert urls <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+    assert len(page) < 1_000_000
+
+
+def test_figure_has_its_numbers_in_words_and_as_csv(five):
+    nodes = Nodes((five / "report.html").read_text())
+    (figure,) = [attributes for tag, attributes in nodes.found if tag == "figure"]
+    for label in LEVELS:
+        assert f"{label} at greedy: gold_help" in figure["aria-label"]
+    data = (five / "figures" / "helpfulness_safety.csv").read_text().splitlines()
+    assert data[0] == "label,decoding,metric,value,low,high,n,n_seeds,claim"
+    assert len(data) == 1 + 4 * 2 * 2
+    assert (five / "figures" / "helpfulness_safety.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_every_number_in_the_comparison_has_an_interval_and_an_n(five):
+    text = (five / "report.md").read_text()
+    start = text.index("### gold_help")
+    table = [
+        line for line in text[start : text.index("## Completeness")].splitlines() if "|" in line
+    ]
+    rows = [line for line in table if line.startswith(tuple(f"| {label} " for label in LEVELS))]
+    assert len(rows) == 3 * 4
+    for row in rows:
+        *cells, n = [cell.strip() for cell in row.strip("|").split("|")][1:]
+        assert all("±" in cell or " to " in cell for cell in cells if cell), row
+        assert re.match(r"\d+", n), row
+
+
+def test_one_axis_alone_is_drawn_as_dots(tmp_path):
+    suites = [s for s in ledger((0,))["suites"] if s["suite"] != "safety"]
+    folder = write_results(tmp_path, suites=[*suites, ledger((0,))["suites"][1]])
+    facts = json.loads((folder / LEDGER).read_text())
+    facts["co_primary"] = ["gold_help"]
+    (folder / LEDGER).write_text(json.dumps(facts))
+    write_report(folder)
+    assert (folder / "figures" / "gold_help.svg").is_file()
+
+
+def test_report_writing_imports_no_torch(tmp_path):
+    folder = write_results(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from harness.report import write_report;"
+        f"write_report(Path({str(folder)!r})); print('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[1]
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True, text=True, check=True, cwd=root,
+    )  # fmt: skip
+    assert found.stdout.strip() == "False"
+
+
+def test_intervals_are_half_widths_or_bounds_and_never_missing_in_silence():
+    whole = estimate(0.5, 0.01, 1e9, n=9, clusters=9, seeds=1, claim="checkpoint")
+    assert with_interval(whole) == "0.500 ± 0.020"
+    single = estimate(0.5, float("nan"), 0, n=1, clusters=1, seeds=1, claim="checkpoint")
+    assert with_interval(single) == "0.500 (no interval)"
+    assert number(-0.0001, sign=True) == "0.000"
+
+
+def test_markdown_is_disarmed_but_plain_text_stays_plain():
+    assert disarm("a < b, best_of_n, p > .05 *") == "a < b, best_of_n, p > .05 *"
+    assert disarm("<b> *x* _y_ [z](u) `c` |") == r"\<b\> \*x\* \_y\_ \[z\](u) \`c\` \|"
+    assert quoted("a\n\n# b").splitlines() == ["    a", "    ", "    # b"]
+    assert paragraph("word " * 50).count("\n") == 2
+
+
+def test_markdown_tables_line_up():
+    from harness.report.page import Table
+
+    lines = markdown_table(Table("t", ("a", "long name"), [["x|y", "1"], ["z", "22"]])).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2] == r"| x\|y | 1         |"

@@ -1,0 +1,277 @@
+"""Results of a study of toy stages: whole, partial, damaged, and the same bytes every time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import toy_study
+
+from harness import plain_text
+from harness.artifacts import write_rows
+from harness.draft import Draft
+from harness.ledger import Book
+from harness.results import (
+    CELLS,
+    ITEM_COLUMNS,
+    ITEMS,
+    LEDGER,
+    SCORE_COLUMNS,
+    SCORES,
+    collect,
+    read_csv,
+    read_items,
+    replacing,
+)
+from harness.run import in_order, run
+from harness.store import Store
+from harness.study import Study
+
+STUDY = f"""
+schema = 1
+name = "toy"
+seeds = [0, 1]
+plugins = ['{toy_study.__file__}']
+[bases.tiny]
+[datasets.toy]
+[methods.toy_sft]
+[methods.toy_dpo]
+[methods.firm]
+method = "toy_dpo"
+beta = 0.5
+[evaluation]
+suites = ["toy_help"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch):
+    toy_study.install(monkeypatch.setattr)
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text=STUDY):
+        file = tmp_path / "toy.toml"
+        file.write_text(text)
+        return Study.load(file)
+
+    return load
+
+
+def targets(study):
+    return [target for cell in study.cells() for target in cell.targets]
+
+
+def produced(study, store):
+    run(targets(study), store, workers=0)
+    return store
+
+
+@pytest.fixture
+def done(load, tmp_path):
+    study = load()
+    return study, produced(study, Store(tmp_path / "store"))
+
+
+def by_label(folder):
+    return {(row["label"], row["seed"]): row for row in read_csv(folder / CELLS)}
+
+
+def test_files_have_exactly_the_agreed_columns(done, tmp_path):
+    collect(*done, tmp_path / "out")
+    assert tuple(pq.read_schema(tmp_path / "out" / ITEMS).names) == ITEM_COLUMNS
+    with (tmp_path / "out" / SCORES).open(newline="") as lines:
+        assert tuple(next(csv.reader(lines))) == SCORE_COLUMNS
+    assert ",".join(SCORE_COLUMNS) == (
+        "study,base,dataset,method,label,seed,suite,axis,metric,higher_is_better,decoding,judge,"
+        "population,claim,value,stderr,n,n_seeds,artifact"
+    )
+    assert ",".join(ITEM_COLUMNS) == (
+        "study,base,dataset,label,seed,suite,metric,decoding,prompt_id,cluster,sample,order,judge,"
+        "population,value,class,length,opponent_length,findings,numerics"
+    )
+
+
+def test_scores_are_the_means_of_the_items_each_seed_and_all_seeds(done, tmp_path):
+    study, store = done
+    collect(study, store, tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / SCORES)
+    found = {(row["label"], row["seed"]): row for row in rows}
+    cell = next(c for c in study.cells() if (c.label, c.seed) == ("toy_dpo", 1))
+    values = [row["value"] for row in store.open(cell.scores["toy_help"])]
+    row = found["toy_dpo", "1"]
+    assert float(row["value"]) == pytest.approx(sum(values) / len(values))
+    assert (row["n"], row["n_seeds"], row["claim"], row["axis"]) == (
+        "4", "1", "checkpoint", "helpfulness",
+    )  # fmt: skip
+    assert row["artifact"] == cell.scores["toy_help"].id
+    assert row["higher_is_better"] == "true"
+    together = found["toy_dpo", "all"]
+    assert (together["n_seeds"], together["claim"]) == ("2", "checkpoint")  # two seeds are no claim
+    assert len(rows) == 3 * 3
+
+
+def test_equal_inputs_make_equal_bytes_also_from_another_store(done, load, tmp_path):
+    study, store = done
+    collect(study, store, tmp_path / "one")
+    collect(study, store, tmp_path / "two")
+    other = produced(load(), Store(tmp_path / "elsewhere"))
+    collect(study, other, tmp_path / "three")
+    for name in (ITEMS, SCORES, LEDGER, CELLS):
+        same = (tmp_path / "one" / name).read_bytes()
+        assert same == (tmp_path / "two" / name).read_bytes()
+        if name != CELLS:
+            assert same == (tmp_path / "three" / name).read_bytes()
+
+
+def test_a_partial_matrix_gives_each_cell_one_state_and_scores_what_is_there(load, tmp_path):
+    study = load(STUDY + '[methods.bad]\nmethod = "toy_dpo"\nfault = "raise"\n')
+    store = produced(study, Store(tmp_path / "store"))
+    collect(study, store, tmp_path / "out")
+    cells = by_label(tmp_path / "out")
+    assert len(cells) == len(study.cells()) == 8
+    assert {key: row["state"] for key, row in cells.items() if row["state"] != "done"} == {
+        ("bad", "0"): "failed",
+        ("bad", "1"): "failed",
+    }
+    assert "the toy trainer broke" in cells["bad", "0"]["reason"]
+    labels = {row["label"] for row in read_csv(tmp_path / "out" / SCORES)}
+    assert labels == {"toy_sft", "toy_dpo", "firm"}
+
+
+def test_nothing_made_yet_is_a_matrix_of_pending_cells(load, tmp_path):
+    study = load()
+    collect(study, Store(tmp_path / "empty"), tmp_path / "out")
+    assert {row["state"] for row in read_csv(tmp_path / "out" / CELLS)} == {"pending"}
+    assert read_csv(tmp_path / "out" / SCORES) == []
+    assert not (tmp_path / "empty").exists()
+
+
+def test_scores_that_fail_their_digest_are_stale_and_never_read(done, tmp_path):
+    study, store = done
+    cell = next(c for c in study.cells() if (c.label, c.seed) == ("firm", 0))
+    file = store.path(cell.scores["toy_help"].id) / "rows.jsonl.gz"
+    whole = bytearray(file.read_bytes())
+    whole[-1] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(bytes(whole))
+    collect(study, store, tmp_path / "out")
+    row = by_label(tmp_path / "out")["firm", "0"]
+    assert row["state"] == "stale"
+    assert cell.scores["toy_help"].id in row["reason"]
+    seeds = {s.label: m.seeds for s, m in read_items(tmp_path / "out").items()}
+    assert seeds == {"toy_sft": [0, 1], "toy_dpo": [0, 1], "firm": [1]}
+
+
+def test_shares_of_shared_stages_add_up_to_what_was_made_once(done, tmp_path):
+    study, store = done
+    collect(study, store, tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / CELLS)
+    once = {a.id for cell in study.cells() for a in in_order([cell.policy])}
+    total = sum(store.manifest(id)["seconds"] for id in once)
+    shared = sum(float(row["seconds_with_share"]) for row in rows)
+    assert shared == pytest.approx(total, abs=0.05 * len(rows))  # each is rounded to 0.1 s
+
+
+def test_counters_are_those_of_the_method_alone_and_evaluation_stands_apart(done, tmp_path):
+    study, store = done
+    collect(study, store, tmp_path / "out")
+    row = by_label(tmp_path / "out")["toy_dpo", "0"]
+    assert row["tokens_trained"] == "100"  # the SFT it starts from
+    assert row["tokens_generated"] == "0"
+    assert row["evaluation_tokens_generated"] == "14"  # two decodings at 7
+    assert row["judge_calls"] == "0"  # the judge's calls belong to evaluation
+
+
+def test_ledger_knows_roles_labels_and_what_differs(done, tmp_path):
+    collect(*done, tmp_path / "out")
+    ledger = json.loads((tmp_path / "out" / LEDGER).read_text())
+    assert {row["label"]: row["role"] for row in ledger["methods"]} == {
+        "toy_sft": "sft",
+        "toy_dpo": "method",
+        "firm": "method",
+    }
+    lines = {line["item"]: line["values"] for line in ledger["control"]}
+    assert lines["labels, human"]["toy_dpo"] == {"0": "4", "1": "4"}
+    assert lines["labels, human"]["toy_sft"] == {"0": "0", "1": "0"}
+    assert lines["base weights"]["toy_sft"] == lines["base weights"]["firm"]
+    assert lines["SFT start"]["toy_sft"] == lines["SFT start"]["toy_dpo"]
+    assert lines["SFT start"]["toy_dpo"]["0"] != lines["SFT start"]["toy_dpo"]["1"]
+    assert lines["tokenizer"]["toy_dpo"]["0"] is None  # toys have none, so it is unknown
+
+
+def test_examples_show_the_same_prompts_for_every_row(done, tmp_path):
+    collect(*done, tmp_path / "out")
+    examples = json.loads((tmp_path / "out" / LEDGER).read_text())["examples"]
+    assert len(examples) == 4
+    assert all(set(e["answers"]) == {"toy_sft", "toy_dpo", "firm"} for e in examples)
+
+
+def test_items_outside_the_contract_are_refused(done, tmp_path, monkeypatch):
+    study, store = done
+    rows = store.open(study.cells()[0].scores["toy_help"]).rows()
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    write_rows(Draft(folder), [{**rows[0], "class": "fine"}])
+    monkeypatch.setattr(Book, "opened", lambda book, scores: scores.at(folder))
+    with pytest.raises(ValueError, match="class 'fine'"):
+        collect(study, store, tmp_path / "out")
+    assert not (tmp_path / "out" / ITEMS).exists()
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "scores.csv"
+    file.write_text("old")
+
+    def broken():
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert file.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_collecting_imports_no_torch(tmp_path):
+    code = (
+        "import sys; import harness.results, harness.report; "
+        "print([m for m in ('torch', 'transformers', 'matplotlib', 'pandas') if m in sys.modules])"
+    )
+    root = Path(__file__).parents[1]
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("=cmd()", "'=cmd()"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("+1", "'+1"),
+        (-0.5, "-0.5"),
+        (float("nan"), ""),
+        (None, ""),
+        (True, "true"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]8;;http://x\x07link\x1b]8;;\x07", "link"),
+        ("a\u202eb\x00c", "abc"),
+    ],
+)
+def test_csv_cells_hold_no_formula_and_no_escape(value, written):
+    assert plain_text.cell(value) == written
+
+
+def test_long_text_is_cut_and_says_so():
+    assert plain_text.clean("x" * 5_000_000, longest=10) == "xxxxxxxxxx [cut: 5,000,000 characters]"
+    assert plain_text.clean("\ud800ok") == "ok"
