@@ -60,7 +60,9 @@ class AnySteps:
         """Keep the named rows, in that order."""
         import torch
 
-        self.cache.batch_select_indices(torch.tensor(order, device=self.model.device))
+        self.cache.batch_select_indices(
+            torch.tensor(order, dtype=torch.long, device=self.model.device)
+        )
 
 
 def is_plain_llama(model: PreTrainedModel) -> bool:

@@ -44,17 +44,20 @@ class LocalFolder:
 class Digests:
     """SHA-256 digests of files, remembered by path, size, modification time and inode.
 
-    `file` keeps them between processes. A new object remembers nothing, and so hashes again.
+    They are kept between processes only where `remember_in` names a file.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
-        self.file = file
+    def __init__(self) -> None:
+        self.file: Path | None = None
         self.known: dict[str, str] = {}
-        if file is not None and file.is_file():
-            try:
-                self.known = dict(json.loads(file.read_text()))
-            except (ValueError, TypeError):
-                self.known = {}  # a torn cache costs a hash, never an answer
+
+    def remember_in(self, file: Path) -> None:
+        """Take up the digests in a file, if it is there, and keep new ones in it."""
+        self.file = file
+        try:
+            self.known |= dict(json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return  # no file, or a torn one: that costs a hash, never an answer
 
     def of(self, path: Path) -> str:
         """Return the digest of a file, hashing it unless this very file was hashed before."""
@@ -79,7 +82,7 @@ class Digests:
         fresh.replace(self.file)
 
 
-DIGESTS = Digests()  # of this process; a command may give it a file and make it forget
+DIGESTS = Digests()  # of this process: remember_in and forget are for the command line
 
 
 def local_file(path: str | Path, digests: Digests = DIGESTS) -> LocalFile:

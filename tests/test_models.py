@@ -87,13 +87,15 @@ def test_a_folder_that_changed_after_planning_is_refused_with_both_digests(make,
 def test_digests_are_remembered_by_inode_and_time_and_hashed_anew_when_told(tmp_path):
     file = tmp_path / "data.jsonl"
     file.write_text("one")
-    known = Digests(tmp_path / "cache" / "digests.json")
+    known = Digests()
+    known.remember_in(tmp_path / "cache" / "digests.json")
     before = known.of(file)
     stat = file.stat()
     with file.open("r+") as same:  # same inode, size and time, other bytes: only hashing can tell
         same.write("two")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    again = Digests(tmp_path / "cache" / "digests.json")
+    again = Digests()
+    again.remember_in(tmp_path / "cache" / "digests.json")
     assert again.of(file) == before
     again.forget()
     assert again.of(file) == file_digest(file) != before
@@ -103,7 +105,9 @@ def test_a_torn_digest_cache_costs_a_hash_and_nothing_else(tmp_path):
     file = tmp_path / "data.jsonl"
     file.write_text("one")
     (tmp_path / "digests.json").write_text('{"half')
-    assert Digests(tmp_path / "digests.json").of(file) == file_digest(file)
+    known = Digests()
+    known.remember_in(tmp_path / "digests.json")
+    assert known.of(file) == file_digest(file)
 
 
 def test_a_local_files_path_is_not_part_of_what_it_is(tmp_path):
@@ -123,6 +127,17 @@ def test_weights_of_another_shape_are_an_error_naming_the_tensors(make, copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "intermediate_size": 96}))
     with pytest.raises(ValueError, match=r"do not fit its config.json: .*mlp"):
+        make(plan(copy))
+
+
+def test_weights_that_the_architecture_does_not_know_are_an_error_naming_them(make, copy):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    save_file(
+        {**weights, "backdoor": weights["model.norm.weight"].clone()}, copy / "model.safetensors"
+    )
+    with pytest.raises(ValueError, match=r"do not fit its config.json: .*unexpected: backdoor"):
         make(plan(copy))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tiny import END, random_llama, tiny_policy, tiny_prompts
 
-from harness.artifacts import Policy, RewardModel
-from harness.draft import Checkpoint, Draft
+from harness.artifacts import ROWS, Policy, RewardModel
+from harness.draft import Checkpoints, Draft, Interrupted
 from harness.judge import Contains, Reward
 from harness.models import base_policy, encode
 from harness.sampling import (
@@ -185,6 +185,14 @@ def test_greedy_answers_are_those_of_hf_generate(llama, architecture):
         assert theirs[0, len(one.ids) :].tolist() == list(answer.token_ids)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_batch_may_finish_all_at_once(llama, architecture):
+    model = llama if architecture == "llama" else gpt2()
+    every = replace(FREE, stop_ids=tuple(range(261)))
+    drawn = drawn_in_batches(model, prompts(4), every, 64)
+    assert all(one.finished and len(one.token_ids) == 1 for one in drawn)
+
+
 def test_a_models_own_decoding_defaults_change_nothing(llama):
     wanted = prompts(4)
     before = drawn_in_batches(llama, wanted, FREE, 64)
@@ -231,12 +239,12 @@ def test_the_sample_stage_writes_n_answers_a_prompt_in_order(make):
         assert row["tag"] in ("general", "red-team")
 
 
-def run(stage_artifact, folder, make, **execution):
+def run(stage_artifact, folder, make, kind=Draft, **execution):
     """Run one artifact's body in a draft of our own and return the draft."""
     folder.mkdir()
     recipe = stage_artifact.recipe
     bound = {k: make(v) if hasattr(v, "recipe") else v for k, v in recipe.arguments.items()}
-    out = Draft(folder, **execution)
+    out = kind(folder, **execution)
     recipe.stage.body(out, **bound)
     return out
 
@@ -260,59 +268,35 @@ def test_counters_and_the_effective_decoding_are_recorded(make, tmp_path):
     }
 
 
-class Stopped(Exception):
-    pass
-
-
 class Stopping(Draft):
-    """A draft with a folder for its checkpoint, which stops the stage after the second."""
+    """A draft that is asked to stop after its third report of progress."""
 
-    kept = None
-    stops = True
-    saves = 0
-
-    def save(self, step, write):
-        self.kept.mkdir(exist_ok=True)
-        write(self.kept)
-        self.saves += 1
-        if self.stops and self.saves == 2:
-            raise Stopped
-
-    def resume(self):
-        return Checkpoint(0, self.kept) if self.kept.is_dir() else None
+    def progress(self, label, done, total):
+        self.reports = getattr(self, "reports", 0) + 1
+        self.stopping = self.reports >= 3
+        super().progress(label, done, total)
 
 
 @pytest.mark.parametrize("other_batches", [None, 3])
 def test_a_stopped_and_resumed_sample_stage_draws_what_an_uninterrupted_one_does(
     make, tmp_path, monkeypatch, other_batches
 ):
-    monkeypatch.setattr("harness.stages.sample.SAVE_SECONDS", 0.0)
     monkeypatch.setattr("harness.stages.sample.ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(Stopping, "kept", tmp_path / "kept")
     planned = sample(tiny_policy(seed=0), tiny_prompts(n=12, seed=0), n=2, **ASK)
-    body, bound = planned.recipe.stage.body, {**planned.recipe.arguments}
-    bound = {k: make(v) if hasattr(v, "recipe") else v for k, v in bound.items()}
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    monkeypatch.setattr(Stopping, "stops", False)
-    body(Stopping(whole), **bound)
-    for file in (tmp_path / "kept").iterdir():
-        file.unlink()
-    (tmp_path / "kept").rmdir()
-    monkeypatch.setattr(Stopping, "stops", True)
-    torn = tmp_path / "torn"
-    torn.mkdir()
-    with pytest.raises(Stopped):
-        body(Stopping(torn), **bound)
-    assert 0 < len((tmp_path / "kept" / "drawn.jsonl").read_text().splitlines()) < 24
-    monkeypatch.setattr(Stopping, "stops", False)
-    resumed = Stopping(torn, micro_batch=other_batches)
-    body(resumed, **bound)
-    ours, theirs = ((f / "rows.jsonl.gz").read_bytes() for f in (torn, whole))
+    kept = Checkpoints(tmp_path / "kept", lambda: None, lambda folder, reason: folder)
+    whole = run(planned, tmp_path / "whole", make, checkpoints=kept)
+    assert kept.last() is None
+    with pytest.raises(Interrupted, match="stopped after the checkpoint"):
+        run(planned, tmp_path / "torn", make, checkpoints=kept, kind=Stopping)
+    half = (kept.last()[0].path / "drawn.jsonl").read_text().splitlines()
+    assert 8 <= len(half) < 24
+    settings = {"checkpoints": kept, "micro_batch": other_batches}
+    resumed = run(planned, tmp_path / "resumed", make, **settings)
+    assert resumed.counters == whole.counters
+    ours, theirs = (planned.at(out.path) for out in (resumed, whole))
+    assert [row["token_ids"] for row in ours] == [row["token_ids"] for row in theirs]
     if other_batches is None:
-        assert ours == theirs
-    drawn = [Policy.at(planned, f).rows() for f in (torn, whole)]
-    assert [row["token_ids"] for row in drawn[0]] == [row["token_ids"] for row in drawn[1]]
+        assert (ours.path / ROWS).read_bytes() == (theirs.path / ROWS).read_bytes()
 
 
 def test_a_tuned_temperature_replaces_the_one_asked_for_but_leaves_greedy_answers(make, tmp_path):
