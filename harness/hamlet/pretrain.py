@@ -20,18 +20,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.hamlet.corpus import Kind, document, documents
 from harness.hamlet.forms import RATINGS, VERDICTS
+from harness.hamlet.optimiser import Optimiser
 from harness.hamlet.requests import World
 from harness.hamlet.tokenizer import ASSISTANT, CONTEXT, END, PAD, train_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from torch import Tensor
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 WEIGHTS = Path(__file__).parent / "weights"
 BLOCK = 512  # documents drawn, tokenised and packed together
 TOKENIZER_TEXTS = 20_000  # of the base corpus; a quarter as many again of the labeller's
+SAVE_SECONDS = 300.0  # between checkpoints
 STREAMS = {"training": 1, "tokenizer": 2, "held_out": 3}  # seeds of documents that never meet
 VERDICT_WEIGHT = 10.0  # a verdict is one token in some hundred, and the one that matters
 
@@ -113,7 +114,7 @@ class Blocks:
         numbers = range(block * BLOCK, (block + 1) * BLOCK)
         texts = [document(world, self.seed, number, self.recipe.role) for number in numbers]
         encoded = [e.ids for e in bpe.encode_batch(texts, add_special_tokens=False)]
-        return np.asarray(pack(encoded, bpe.token_to_id(END)), dtype=np.uint16)
+        return np.asarray(pack(encoded, bpe.encode(END).ids[0]), dtype=np.uint16)
 
 
 def training_rows(recipe: Recipe, tokenizer: str, processes: int) -> np.ndarray[Any, Any]:
@@ -142,7 +143,7 @@ def _mapped(blocks: Blocks, numbers: range, processes: int) -> Iterator[np.ndarr
 
 def progress(items: Any, total: int, label: str) -> Any:
     """Return the items with a progress bar on a terminal and a line now and then elsewhere."""
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
     return tqdm(items, total=total, desc=label, mininterval=0.5 if os.isatty(2) else 30, ascii=True)
 
@@ -188,126 +189,119 @@ def verdict_weights(ids: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:
     return weights
 
 
-class Muon:
-    """Momentum made orthogonal, for the hidden matrices (Jordan 2024, kellerjordan.github.io).
-
-    As torch.optim.Muon, but matrices of one shape go through one batched product, and in the
-    device's own precision: on a CPU without bfloat16 that is several times faster.
-    """
-
-    def __init__(self, matrices: Sequence[Tensor], momentum: float = 0.95) -> None:
-        import torch
-
-        shapes: dict[tuple[int, ...], list[Tensor]] = {}
-        for matrix in matrices:
-            shapes.setdefault(tuple(matrix.shape), []).append(matrix)
-        self.groups = [(same, torch.zeros_like(torch.stack(same))) for same in shapes.values()]
-        self.momentum = momentum
-
-    def step(self, rate: float, decay: float = 0.01) -> None:
-        """Move every matrix by `rate` and forget its gradient."""
-        import torch
-
-        for matrices, average in self.groups:
-            gradient = torch.stack([_gradient(matrix) for matrix in matrices])
-            average.lerp_(gradient, 1 - self.momentum)
-            moves = orthogonal(gradient.lerp(average, self.momentum))
-            rows, columns = matrices[0].shape
-            reach = rate * max(1.0, rows / columns) ** 0.5
-            with torch.no_grad():
-                for matrix, move in zip(matrices, moves, strict=True):
-                    matrix.mul_(1 - rate * decay).sub_(move, alpha=reach)
-                    matrix.grad = None
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None  # every matrix takes part in every step
-    return parameter.grad
-
-
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Return the nearest matrices of orthonormal rows or columns, roughly; shape (n, rows, columns).
-
-    Five Newton-Schulz steps leave the singular values between about 0.7 and 1.2.
-    """
-    import torch
-
-    wide = matrices.shape[1] <= matrices.shape[2]
-    x = matrices if wide else matrices.mT
-    x = x.to(torch.bfloat16) if x.is_cuda else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):
-        square = x @ x.mT
-        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
-    return (x if wide else x.mT).to(matrices.dtype)
-
-
 def train(
     model: LlamaForCausalLM,
     rows: np.ndarray[Any, Any],
     tokenizer: PreTrainedTokenizerFast,
     recipe: Recipe,
-    device: str,
-    *,
-    compiled: bool = False,
+    run: Run,
 ) -> list[float]:
     """Train the model in place on rows in their order; return the loss of each step in nats."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    model.to(device).train()
-    named = list(model.named_parameters())
-    hidden = [p for name, p in named if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in named if p.ndim != 2 or "embed" in name]
-    muon, losses = Muon(hidden), []
-    adam = torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    forward = torch.compile(model) if compiled else model
+    model.to(run.device).train()
+    optimiser = Optimiser(model, recipe.learning_rate, recipe.matrix_learning_rate)
+    forward = torch.compile(model) if run.compiled else model
     data = torch.from_numpy(rows.astype("int64")).view(recipe.steps, recipe.batch, -1)
-    half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
-    for step in progress(range(recipe.steps), recipe.steps, recipe.role):
-        ids = data[step].to(device)
+    half = torch.autocast(run.device, torch.bfloat16, enabled=run.device == "cuda")
+    losses = run.resume(recipe, model, optimiser)
+    saved = time.monotonic()
+    for step in progress(range(len(losses), recipe.steps), recipe.steps, recipe.role):
+        ids = data[step].to(run.device)
         with half:
             logits = forward(input_ids=ids[:, :-1], use_cache=False).logits
         weights = verdict_weights(ids, tokenizer).flatten()
         each = cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
         loss = (each * weights).sum() / weights.sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.param_groups[0]["lr"] = recipe.learning_rate * recipe.rate(step)
-        adam.step()
-        adam.zero_grad()
-        muon.step(recipe.matrix_learning_rate * recipe.rate(step))
-        losses.append(loss.detach())
-    return [float(loss) for loss in losses]
+        optimiser.step(recipe.rate(step))
+        losses.append(loss.item())
+        if time.monotonic() - saved > SAVE_SECONDS:
+            run.save(recipe, model, optimiser, losses)
+            saved = time.monotonic()
+    return losses
 
 
-def pretrain(
-    recipe: Recipe, out: Path, tokenizer: Any, *, device: str, processes: int, compiled: bool
-) -> None:
-    """Write tokenizer, weights in bfloat16 and `recipe.json` with the cost and losses of the run."""
+@dataclass(frozen=True)
+class Run:
+    """Where and how a recipe runs: facts that stay out of it. `out` gets the model's files."""
+
+    out: Path
+    device: str
+    processes: int = 1
+    compiled: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that an interrupted run goes on from."""
+        return self.out / "checkpoint.safetensors"
+
+    def save(
+        self, recipe: Recipe, model: LlamaForCausalLM, optimiser: Optimiser, losses: list[float]
+    ) -> None:
+        """Write weights, moments and losses, so that the run can go on from here."""
+        import torch
+        from safetensors.torch import save_file
+
+        state = {f"model.{name}": p.data for name, p in model.named_parameters()}
+        state |= optimiser.state() | {"losses": torch.tensor(losses, dtype=torch.float64)}
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        unfinished = self.checkpoint.with_suffix(".part")
+        save_file(state, unfinished, metadata={"recipe": json.dumps(asdict(recipe))})
+        unfinished.replace(self.checkpoint)
+
+    def resume(self, recipe: Recipe, model: LlamaForCausalLM, optimiser: Optimiser) -> list[float]:
+        """Take over the checkpoint, if there is one, and return the losses up to there.
+
+        Raises ValueError for a checkpoint of another recipe.
+        """
+        from safetensors import safe_open
+        from safetensors.torch import load_file
+
+        if not self.checkpoint.is_file():
+            return []
+        with safe_open(self.checkpoint, "pt") as file:
+            written = json.loads(file.metadata()["recipe"])
+        if written != asdict(recipe):
+            raise ValueError(f"{self.checkpoint} is of another recipe ({written}); remove it")
+        state = load_file(self.checkpoint, device=self.device)
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(state[f"model.{name}"])
+        optimiser.restore(state)
+        return [float(loss) for loss in state["losses"]]
+
+
+def pretrain(recipe: Recipe, tokenizer: Any, run: Run) -> None:
+    """Write tokenizer, weights in bfloat16 and `recipe.json`, the run's cost and loss, to `out`.
+
+    An interrupted run of the same recipe goes on from its last checkpoint when started again.
+    """
     import torch
 
     started = time.monotonic()
-    rows = training_rows(recipe, tokenizer.backend_tokenizer.to_str(), processes)
-    model = new_model(recipe, tokenizer)
+    rows = training_rows(recipe, tokenizer.backend_tokenizer.to_str(), run.processes)
     drawn = time.monotonic()
-    losses = train(model, rows, tokenizer, recipe, device, compiled=compiled)
-    model.to("cpu", torch.bfloat16).eval().save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    model = new_model(recipe, tokenizer)
+    losses = train(model, rows, tokenizer, recipe, run)
+    model.to("cpu", torch.bfloat16).eval().save_pretrained(run.out)
+    tokenizer.save_pretrained(run.out)
+    run.checkpoint.unlink(missing_ok=True)
     tail = losses[-max(1, len(losses) // 50) :]
     facts = {
         "recipe": asdict(recipe),
         "parameters": model.num_parameters(),
         "tokens": recipe.steps * recipe.batch * CONTEXT,
-        "device": device,
+        "device": run.device,
         "threads": torch.get_num_threads(),
-        "compiled": compiled,
+        "compiled": run.compiled,
         "torch": torch.__version__,
         "minutes_drawing": round((drawn - started) / 60, 1),
         "minutes_training": round((time.monotonic() - drawn) / 60, 1),
         "loss": round(sum(tail) / len(tail), 4),
     }
-    (out / "recipe.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (run.out / "recipe.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -332,14 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = chosen.out or WEIGHTS / role
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = tokenizer_of(recipe.world, recipe.vocabulary)
-    pretrain(
-        recipe,
-        out,
-        tokenizer,
-        device=device,
-        processes=chosen.threads,
-        compiled=chosen.compile,
-    )
+    pretrain(recipe, tokenizer, Run(out, device, chosen.threads, chosen.compile))
     print((out / "recipe.json").read_text(), end="")
 
 

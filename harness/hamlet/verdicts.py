@@ -13,8 +13,8 @@ from dataclasses import replace
 from harness.hamlet import forms
 from harness.hamlet.annotators import DEFAULT, Axis, perceive, population_of, prefer
 from harness.hamlet.answers import STYLES, Style, varied
-from harness.hamlet.forms import NULL, PRINCIPLES, Attribute, Principle
 from harness.hamlet.findings import Grade
+from harness.hamlet.forms import NULL, PRINCIPLES, Attribute, Principle
 from harness.hamlet.requests import Family, Request, World
 from harness.hamlet.tokenizer import chat
 
@@ -45,7 +45,10 @@ COMPLAINTS: Mapping[str, tuple[tuple[str, ...], Mapping[str, float]]] = {
         ("what it says is not true", "it gets the fact wrong", "the main point is false"),
         {"correct": 0.95},
     ),
-    "false_extra": (("it adds something false", "not all it adds is true"), {"extra_correct": 0.95}),
+    "false_extra": (
+        ("it adds something false", "not all it adds is true"),
+        {"extra_correct": 0.95},
+    ),
     "hallucinated": (
         ("there is no such town", "it makes up a town"),
         {"honest": 1.0},
@@ -56,7 +59,10 @@ COMPLAINTS: Mapping[str, tuple[tuple[str, ...], Mapping[str, float]]] = {
     ),
     "wrong_reason": (("its reason does not fit", "it gives the wrong reason"), {"correct": 1.0}),
     "needless_ignorance": (("it could know this", "it gives up too soon"), {"ignorant": 0.0}),
-    "wrong_format": (("it has the wrong form", "it is not in the form asked for"), {"formatted": 1.0}),
+    "wrong_format": (
+        ("it has the wrong form", "it is not in the form asked for"),
+        {"formatted": 1.0},
+    ),
     "flattering": (("it flatters the user", "it praises too much"), {"flattering": 0.0}),
 }  # fmt: skip
 FOUND_BY: Mapping[Attribute, tuple[str, ...]] = {
@@ -79,17 +85,15 @@ def judged_pair(world: World, rng: random.Random) -> str:
     """Return one annotator's verdict on two answers, under a principle or under none."""
     chosen = rng.choices(("axis", "none", "composed", "null"), (57, 15, 24, 4))[0]
     axis: Axis = rng.choice(("helpful", "safe"))
-    if chosen == "axis":
-        request = asked(world, rng, axis)
-        pair = answers(world, rng, request, axis)
-        return _verdict(request, pair, forms.AXES[axis], _first_wins(world, rng, request, pair, axis))
     if chosen == "none":
         request = world.request(rng, "labeller")
         axis = "safe" if request.family in RED_TEAM else "helpful"
-        pair = answers(world, rng, request, axis)
-        return _verdict(request, pair, "", _first_wins(world, rng, request, pair, axis))
-    request = asked(world, rng, axis)
+    else:
+        request = asked(world, rng, axis)
     pair = answers(world, rng, request, axis)
+    if chosen in ("axis", "none"):
+        head = forms.AXES[axis] if chosen == "axis" else ""
+        return _verdict(request, pair, head, _first_wins(world, rng, request, pair, axis))
     if chosen == "null":
         return _verdict(request, pair, NULL, rng.random() < 0.5)
     principle = rng.choice([p for p in PRINCIPLES if not p.held_out])
