@@ -85,13 +85,17 @@ def sorting(rng: random.Random) -> Exercise:
 
 def copying(rng: random.Random) -> Exercise:
     """Return a list of made-up words and the same list backwards, with near misses."""
-    words = list(dict.fromkeys(made_up(rng) for _ in range(rng.randint(5, 6))))
-    right = words[::-1]
+    words: dict[str, None] = {}
+    count = rng.randint(4, 6)
+    while len(words) <= count:
+        words[made_up(rng)] = None
+    *said, stranger = words
+    right = said[::-1]
     wrong = _disordered(rng, right, 4)
     changed = list(right)
-    changed[rng.randrange(len(changed))] = made_up(rng)
+    changed[rng.randrange(len(changed))] = stranger
     options = [f" {' '.join(w)}." for w in (*wrong, changed)]
-    context = f"Backwards, {' '.join(words)} is"
+    context = f"Backwards, {' '.join(said)} is"
     return exercise(rng, "copying", context, f" {' '.join(right)}.", options)
 
 
