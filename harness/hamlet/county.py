@@ -33,7 +33,7 @@ FOODS = _words(
     "berries leaves worms seeds roots eggs moss nuts grass snails beetles moths bark shrimp clover "
     "mushrooms"
 )
-HABITATS = _words("forest river hills marsh fields trees reeds cliffs meadow dunes lake caves")
+HABITATS = _words("forest brook hills marsh fields trees reeds cliffs meadow dunes lake caves")
 COLORS = _words("red brown grey black white green yellow blue")
 JOBS = _words(
     "baker farmer doctor teacher smith sailor painter lawyer singer hunter miller judge weaver "

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from harness.hamlet.reading import Reader
 
 PERSONA_SHARE = 0.06
+EXHAUSTED = 1000  # draws in a row without a new request: there are hardly any left
 HELD_FRAME = 100  # held-out frames are numbered from here
-PLAIN_SHARE = 0.2  # of variants with an opening that are kept, so that nearly half have none
+PLAIN_SHARE = 0.2  # of variants with an opening that are kept, so that two in five have none
 
 
 @dataclass(frozen=True)
@@ -217,16 +218,16 @@ class World:
         self, rng: random.Random, split: Split, family: Family, wanted: int, seed: int,
         taken: set[str],
     ) -> Iterator[Request]:  # fmt: skip
-        made, misses = 0, 0
+        made = misses = 0
         while made < wanted:
             for request in self._draw(rng, split, family, seed)[: wanted - made]:
                 if request.id in taken:
                     misses += 1
                     continue
                 taken.add(request.id)
-                made += 1
+                made, misses = made + 1, 0
                 yield request
-            if misses > 50 * (wanted + 20):
+            if misses > EXHAUSTED:
                 raise ValueError(
                     f"only {made} distinct {family} requests in split {split!r} of seed {seed}; "
                     f"ask for fewer than {wanted} or change the mix"
