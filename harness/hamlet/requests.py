@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from harness.hamlet.reading import Reader
 
 PERSONA_SHARE = 0.06
-EXHAUSTED = 1000  # draws in a row without a new request: there are hardly any left
+EXHAUSTED = 400  # draws in a row without a new request: there are hardly any left
 HELD_FRAME = 100  # held-out frames are numbered from here
 PLAIN_SHARE = 0.2  # of variants with an opening that are kept, so that two in five have none
 
