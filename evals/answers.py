@@ -11,7 +11,10 @@ from typing import Any
 from harness import Metric, Samples
 
 LENGTH = Metric(
-    "length", False, (0.0, 1e6), description="tokens of an answer; no claim which is better"
+    "length",
+    False,
+    (0.0, 1e6),
+    description="tokens of an answer: fewer are cheaper, and many judges prefer more",
 )
 TRUNCATED = Metric("truncated", False, (0.0, 1.0), description="answers cut before their end token")
 DISTINCT = Metric(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,13 +27,14 @@ def side_by_side(drawn: Mapping[str, Samples]) -> Iterator[dict[str, Any]]:
         asked = next(iter(rows.values()))["messages"]
         yield {
             "prompt_id": prompt_id,
-            "messages": [
-                {"role": m["role"], "content": clean(m["content"], longest=LONGEST)} for m in asked
-            ],
-            "answers": {
-                label: clean(row["completion"], longest=LONGEST) for label, row in rows.items()
-            },
+            "messages": [{"role": m["role"], "content": readable(m["content"])} for m in asked],
+            "answers": {label: readable(row["completion"]) for label, row in rows.items()},
         }
+
+
+def readable(text: str) -> str:
+    """Return text cleaned, cut to a length, and without runs of empty lines."""
+    return re.sub(r"\n\s*\n\s*", "\n\n", clean(text, longest=LONGEST))
 
 
 def first_answers(samples: Samples) -> dict[str, dict[str, Any]]:

@@ -190,9 +190,11 @@ class Book:
             "base weights": self.payload(start.base),
             "tokenizer": self.file(cell.policy, "tokenizer.json"),
             "chat template": self.template(cell.policy),
-            "SFT start": self.payload(start.sft) if start.sft.id in ids else "none",
-            "demonstrations": self.payload(start.demonstrations),
-            "prompts": self.payload(start.prompts),
+            "SFT start": self.payload(start.sft) if start.sft.id in ids else "not used",
+            "demonstrations": self.payload(start.demonstrations)
+            if start.demonstrations.id in ids
+            else "not used",
+            "prompts": self.payload(start.prompts) if start.prompts.id in ids else "not used",
             "preferences": self.joined(sources),
             "test prompts": self.payload(data.test),
         }
@@ -209,7 +211,7 @@ class Book:
         digests = [self.payload(a) for a in artifacts]
         if None in digests:
             return None
-        return " + ".join(sorted(d for d in digests if d)) or "none"
+        return " + ".join(sorted(d for d in digests if d)) or "not used"
 
     def labels(self, sources: list[Preferences]) -> dict[str, str | None]:
         """Return how many judgements a method was given, by kind: the budget as it was spent."""
@@ -307,7 +309,12 @@ def role(cell: Cell) -> str:
 
 
 def counted(manifests: Iterable[Mapping[str, Any]], name: str) -> int:
-    """Return a counter summed over manifests."""
+    """Return a counter summed over manifests.
+
+    Labels count where they are made: a stage that trains on them uses the same ones again.
+    """
+    if name == "labels_used":
+        manifests = (m for m in manifests if m["kind"] in ("Preferences", "Rankings"))
     return int(sum(m.get("counters", {}).get(name, 0) for m in manifests))
 
 

@@ -103,12 +103,12 @@ def mean(values: Sequence[float] | Array, clusters: Sequence[Hashable] | None = 
 def rate(values: Sequence[float] | Array, clusters: Sequence[Hashable] | None = None) -> Estimate:
     """Return the mean of values in [0, 1]: as `mean`, but with Wilson's interval where it applies.
 
-    Wilson is used for 0/1 values on independent prompts, and where every value is the same: then
-    t would claim certainty, and the clusters are the only independent trials there are.
+    Wilson is used for 0/1 values on independent prompts, and where all values are 0 or all are 1:
+    then t would claim certainty, and the clusters are the only independent trials there are.
     """
     plain = mean(values, clusters)
     x = np.asarray(values, dtype=float)
-    constant = bool(np.all(x == x[0]))
+    constant = bool(np.all(x == 0) or np.all(x == 1))
     binary = bool(np.all((x == 0) | (x == 1))) and plain.clusters == plain.n
     if not (constant or binary):
         return plain
@@ -174,7 +174,7 @@ def summary(
     groups = [clusters[prompt] for prompt in prompts]
     if len(seeds) >= METHOD_SEEDS and len(set(groups)) > 1:
         found = two_level(table, groups)
-        if is_rate and found.stderr == 0:
+        if is_rate and found.value in (0.0, 1.0):
             low, high = wilson(found.value * found.clusters, found.clusters)
             return Estimate(
                 found.value,

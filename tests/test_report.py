@@ -342,7 +342,7 @@ def test_intervals_are_half_widths_or_bounds_and_never_missing_in_silence():
 
 def test_markdown_is_disarmed_but_plain_text_stays_plain():
     assert disarm("a < b, best_of_n, p > .05 *") == "a < b, best_of_n, p > .05 *"
-    assert disarm("<b> *x* _y_ [z](u) `c` |") == r"\<b\> \*x\* \_y\_ \[z\](u) \`c\` \|"
+    assert disarm("<b> *x* _y_ [z](u) `c` |") == r"\<b\> \*x\* \_y\_ [z\](u) \`c\` \|"
     assert quoted("a\n\n# b").splitlines() == ["    a", "    ", "    # b"]
     assert paragraph("word " * 50).count("\n") == 2
 

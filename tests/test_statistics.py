@@ -82,6 +82,11 @@ def test_a_constant_rate_in_clusters_counts_the_clusters():
     assert (found.low, found.high) == pytest.approx(statistics.wilson(6, 6))
 
 
+def test_a_constant_that_is_neither_nought_nor_one_has_no_binomial_interval():
+    found = statistics.rate([0.5] * 20)  # ties alone
+    assert (found.low, found.high) == (0.5, 0.5)
+
+
 def test_two_level_mean_squares_agree_with_statsmodels_anova():
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm

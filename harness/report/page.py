@@ -21,7 +21,7 @@ PAGE, MARKDOWN = "report.html", "report.md"
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH = 100  # columns of the Markdown's paragraphs
 # Markup in running text; `a < b`, `snake_case` and a lone asterisk have no meaning to Markdown.
-MARKUP = re.compile(r"([\\`|\[\]]|<(?=\S)|(?<=\S)>|\*(?=\S)|(?<=\S)\*|(?<!\w)_|_(?!\w))")
+MARKUP = re.compile(r"([\\`|]|\](?=[(\[:])|<(?=\S)|(?<=\S)>|\*(?=\S)|(?<=\S)\*|(?<!\w)_|_(?!\w))")
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,15 @@ def build(matrix: Matrix, figures: Path) -> Report:
         methods=Table("Rows", *ledgers.methods(matrix)),
         comparisons=[compare(matrix, block, figures) for block in matrix.blocks],
         completeness=Table("Completeness", *ledgers.completeness(matrix)),
-        examples=facts["examples"],
+        examples=[in_order(example, matrix.labels) for example in facts["examples"]],
         provenance=[Table(*parts) for parts in ledgers.provenance(matrix)],
     )
+
+
+def in_order(example: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """Return an example with its answers in the order of the rows."""
+    answers = example["answers"]
+    return {**example, "answers": {label: answers[label] for label in labels if label in answers}}
 
 
 def compare(matrix: Matrix, block: Block, figures: Path) -> Comparison:

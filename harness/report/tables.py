@@ -250,7 +250,8 @@ def control(matrix: Matrix, block: Block) -> list[Held]:
     for line in matrix.facts["control"]:
         if (line["base"], line["dataset"]) != tuple(block):
             continue
-        values: dict[str, dict[str, str | None]] = line["values"]
+        kept: dict[str, dict[str, str | None]] = line["values"]
+        values = {label: kept[label] for label in matrix.labels if label in kept}
         known = all(value is not None for seeds in values.values() for value in seeds.values())
         alike = len({json.dumps(seeds, sort_keys=True) for seeds in values.values()}) == 1
         verdict: Verdict = ("equal" if alike else "differs") if known else "unknown"

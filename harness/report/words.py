@@ -99,10 +99,10 @@ def warnings(matrix: Matrix, block: Block) -> Iterator[str]:
 
 
 def invalid_shares(matrix: Matrix, block: Block, label: str) -> Iterator[tuple[Measure, float]]:
-    """Yield the measures of which too large a share is invalid."""
+    """Yield the judged measures of which too large a share is invalid."""
     for (where, row, measure), entry in matrix.entries.items():
         asked = sum(entry.classes.values())
-        if (where, row) == (block, label) and asked:
+        if (where, row) == (block, label) and asked and measure.judge:
             share = entry.classes.get("invalid", 0) / asked
             if share > INVALID_SHARE:
                 yield measure, share
@@ -134,7 +134,7 @@ def sentence(matrix: Matrix, block: Block, label: str) -> str | None:
             and (entry := matrix.entries[block, label, measure]).difference is not None
         ]
         if entries:
-            parts = "; ".join(clause(metric, entry) for metric, entry in entries)
+            parts = "; ".join(clause(matrix, metric, entry) for metric, entry in entries)
             decodings.append(f"{under(decoding)}, {parts}{verdict(matrix, entries)}")
     done, asked = matrix.seeds_done(block, label)
     if not decodings:
@@ -150,17 +150,20 @@ def under(decoding: str) -> str:
     return "Greedy" if decoding == "greedy" else f"At {decoding}"
 
 
-def clause(metric: Metric, entry: Entry) -> str:
+def clause(matrix: Matrix, metric: Metric, entry: Entry) -> str:
     """Return one difference in the allowed words: better or worse with its test, or the MDE."""
     found = entry.difference
     if found is None:
         raise ValueError(f"{entry.label} has no difference on {metric.name} to speak of")
+    name = metric.axis if len(matrix.co_primary()) > 1 else metric.name
+    if found.stderr == 0 and found.value == 0:
+        return f"{name} the same on every prompt (n = {found.n})"
     if not entry.significant:
-        return f"{metric.axis} not distinguishable (MDE {number(found.mde)}, n = {found.n})"
+        return f"{name} not distinguishable (MDE {number(found.mde)}, n = {found.n})"
     direction = "better" if metric.gain(found.value) > 0 else "worse"
     low, high = sorted((abs(found.low), abs(found.high)))
     return (
-        f"{metric.axis} {direction} by {number(abs(found.value))} ({number(low)} to "
+        f"{name} {direction} by {number(abs(found.value))} ({number(low)} to "
         f"{number(high)}, p {p_value(entry.p or 0.0)}, n = {found.n})"
     )
 
