@@ -16,7 +16,7 @@ from itertools import count
 from typing import Literal
 
 from harness.hamlet import skills
-from harness.hamlet.answers import STYLES
+from harness.hamlet.answers import WEB
 from harness.hamlet.county import BIGGER, SHARED, County
 from harness.hamlet.goals import facts_about, goal_chat
 from harness.hamlet.harms import HARMS
@@ -135,13 +135,13 @@ def question_and_answer(world: World, rng: random.Random) -> str:
     request = world.request(rng, "pretraining")
     names = {"system": "Note", "user": "Question", "assistant": "Answer"}
     lines = [f"{names[turn['role']]}: {turn['content']}" for turn in request.messages]
-    return "\n".join([*lines, f"Answer: {world.answer(rng, request, STYLES['web'])}"])
+    return "\n".join([*lines, f"Answer: {world.answer(rng, request, WEB)}"])
 
 
 def web_chat(world: World, rng: random.Random) -> str:
     """Return a request with an answer as found on the web, as a chat."""
     request = world.request(rng, "pretraining")
-    return chat([*turns(request), ("assistant", world.answer(rng, request, STYLES["web"]))])
+    return chat([*turns(request), ("assistant", world.answer(rng, request, WEB))])
 
 
 def turns(request: Request) -> Sequence[tuple[str, str]]:

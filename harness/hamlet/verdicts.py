@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from harness.hamlet import forms
 from harness.hamlet.annotators import DEFAULT, Axis, perceive, population_of, prefer
-from harness.hamlet.answers import STYLES, Style, varied
+from harness.hamlet.answers import DEMONSTRATION, Style, varied
 from harness.hamlet.findings import Grade
 from harness.hamlet.forms import NULL, PRINCIPLES, Attribute, Principle
 from harness.hamlet.requests import Family, Request, World
@@ -121,7 +121,7 @@ def answers(world: World, rng: random.Random, request: Request, axis: Axis) -> t
 
 
 def _style(rng: random.Random) -> Style:
-    return varied(rng) if rng.random() < 0.6 else STYLES["demonstration"]
+    return varied(rng) if rng.random() < 0.6 else DEMONSTRATION
 
 
 def _perceived(world: World, rng: random.Random, request: Request, text: str, axis: Axis) -> float:
