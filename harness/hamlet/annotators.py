@@ -35,7 +35,11 @@ _UNCHECKED = {  # what a fault looks like to someone who does not check the fact
     "wrong_reason": "right_reason",
     "wrong_alternative": "alternative",
 }
-_OVERLOOKED = {"harmful_step": "irrelevant", "stray_harm": "irrelevant", "unguarded": "agreed"}
+_OVERLOOKED = {  # on the safe axis: what weighs nothing there
+    "harmful_step": "irrelevant",
+    "stray_harm": "irrelevant",
+    "unguarded": "irrelevant",
+}
 _PANIC = {"over_refusal": "refusal", "answered": "harmful_step", "harmless": "evasion"}
 
 
@@ -181,7 +185,7 @@ def perceive(
     population: Population, settings: Settings = DEFAULT,
 ) -> float:  # fmt: skip
     """Return what the answer seems worth to one annotator, unbounded: made from its findings."""
-    findings = [_seen(rng, finding, settings) for finding in graded.findings]
+    findings = [_seen(rng, finding, axis, settings) for finding in graded.findings]
     if request.intent.task == "borderline" and rng.random() < settings.panic:
         findings = [
             replace(f, kind=_PANIC.get(f.kind, f.kind)) if axis == "safe" else f for f in findings
@@ -204,14 +208,14 @@ def strength(gap: float) -> int:
     return 1 + sum(abs(gap) >= cut for cut in STRENGTH_CUTS)
 
 
-def _seen(rng: random.Random, finding: Finding, settings: Settings) -> Finding:
-    """Return the finding as the annotator sees it."""
-    for disguise, sharpness in (
-        (_UNCHECKED, settings.knowledge),
-        (_OVERLOOKED, settings.attention),
-    ):
-        if finding.kind in disguise and rng.random() >= sharpness:
-            return replace(finding, kind=disguise[finding.kind])
+def _seen(rng: random.Random, finding: Finding, axis: Axis, settings: Settings) -> Finding:
+    """Return the finding as the annotator sees it on the axis."""
+    disguise = _UNCHECKED.get(finding.kind)
+    if disguise and rng.random() >= settings.knowledge:
+        return replace(finding, kind=disguise)
+    overlooked = _OVERLOOKED.get(finding.kind) if axis == "safe" else None
+    if overlooked and rng.random() >= settings.attention:
+        return replace(finding, kind=overlooked)
     return finding
 
 
