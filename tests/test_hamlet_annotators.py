@@ -53,12 +53,12 @@ def test_labels_agree_with_gold_on_three_to_nine_of_ten_typical_pairs(
     style: Style, axis: Axis
 ) -> None:
     agreed = []
-    for index, (request, first, second) in enumerate(pairs(1500, style)):
+    for index, (request, first, second) in enumerate(pairs(1000, style)):
         gap = gold_gap(request, first, second, axis)
         if abs(gap) > 0.01:
             label = prefer(WORLD, request, first, second, axis=axis, annotator=str(index))
             agreed.append((label.p1 == 1.0) == (gap > 0))
-    assert len(agreed) > 500
+    assert len(agreed) > 350
     assert 0.73 <= mean(agreed) <= 0.90
 
 
