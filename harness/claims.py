@@ -14,6 +14,7 @@ Nothing has to be unlocked by hand after a crash.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -97,7 +98,7 @@ class Claims:
         if newest and not self.is_dead(before):
             return None
         claim = Claim(self.folder, id, newest + 1, uuid.uuid4().hex)
-        fresh = self.folder / f".{self.run}.{claim.nonce}.new"
+        fresh = self._temporary()
         text = json.dumps({"nonce": claim.nonce, **asdict(self.ourselves())})
         disk.write_new(fresh, text.encode(), sync=False)
         try:
@@ -139,8 +140,7 @@ class Claims:
                 if claim:
                     self.release(claim)
         for path in list(self.folder.iterdir()):
-            old_beat = path.name.startswith("beat-") and died_here(path)
-            if old_beat or (path.name.endswith(".new") and aged(path)):
+            if is_left(path):
                 disk.unlink(path)
 
     def close(self) -> None:
@@ -167,7 +167,14 @@ class Claims:
 
     def _beat(self, count: int) -> None:
         text = json.dumps({"count": count, **asdict(self.ourselves())})
-        disk.replace(beat_of(self.folder, self.run), text.encode(), sync=False)
+        fresh = self._temporary()
+        disk.write_new(fresh, text.encode(), sync=False)
+        disk.rename(fresh, beat_of(self.folder, self.run))
+
+    def _temporary(self) -> Path:
+        """Return a name that says whose it is, should we die before it gets its real one."""
+        us = self.ourselves()
+        return self.folder / f".{mark(us.host)}.{us.pid}.{us.started}.{uuid.uuid4().hex[:8]}.new"
 
     def ourselves(self) -> Holder:
         """Return how this run signs its claims and beats."""
@@ -200,6 +207,23 @@ def died_here(path: Path) -> bool:
     """Say whether a claim or beat is of a process of this host that is gone."""
     holder = read_holder(path)
     return holder is not None and holder.is_here() and not holder.is_alive()
+
+
+def is_left(path: Path) -> bool:
+    """Say whether a heartbeat or temporary file belongs to nobody any more."""
+    if path.name.startswith("beat-"):
+        return died_here(path)
+    if not path.name.endswith(".new"):
+        return False
+    host, pid, started = (*path.name[1:].split("."), "", "", "")[:3]
+    if host == mark(this_host()) and pid.isdigit():
+        return started_at(int(pid)) != started
+    return aged(path)
+
+
+def mark(host: str) -> str:
+    """Return a short digest of a host's name, for use in file names."""
+    return hashlib.sha256(host.encode()).hexdigest()[:12]
 
 
 def beat_of(folder: Path, run: str) -> Path:
@@ -263,4 +287,5 @@ def started_at(pid: int) -> str:
     except ProcessLookupError:
         return ""
     asked = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return "-".join(said.split())

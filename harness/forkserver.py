@@ -172,7 +172,7 @@ def warm(preload: list[str]) -> None:
     for module_name in OURS:
         importlib.import_module(module_name)
     try:
-        importlib.import_module("harness.registry").discover()
+        importlib.import_module("harness.rebuild").discover_installed()
     except Exception:  # a broken plugin fails where a stage needs it, with its own log
         traceback.print_exc()
     torch: Any = sys.modules.get("torch")
@@ -206,8 +206,9 @@ def fork_worker(handles: list[int], ours: list[socket.socket]) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,15 @@ def register(plugins: tuple[str, ...]) -> None:
 
     for plugin in plugins:
         registry.import_file(Path(plugin))
-    registry.discover(tuple(map(Path, plugins)))
+    discover_installed()
+
+
+@lru_cache(maxsize=1)
+def discover_installed() -> None:
+    """Register our plugins and every installed one, once a process; workers inherit it."""
+    from harness import registry
+
+    registry.discover()
 
 
 def rebuild_arguments(

@@ -58,6 +58,8 @@ def run(
     for artifact in order:
         if artifact.id in outcomes:
             announce(artifact, outcomes[artifact.id], tell)
+    if not todo and store.has_leftovers():
+        tidy(store)
     if not todo or (stop is not None and stop.is_set()):
         return {a.id: outcomes.get(a.id, Outcome("pending")) for a in order}
     claims = store.claims()
@@ -75,6 +77,16 @@ def run(
     finally:
         scheduler.close()
     return {artifact.id: scheduler.outcomes[artifact.id] for artifact in order}
+
+
+def tidy(store: Store) -> None:
+    """Sweep what runs that died after their last commit left behind."""
+    claims = store.claims()
+    try:
+        claims.sweep()
+        store.sweep()
+    finally:
+        claims.close()
 
 
 def survey(order: Sequence[Artifact], store: Store, *, retry: bool) -> dict[str, Outcome]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from harness import disk
-from harness.claims import Claim, Claims, Superseded, aged, live_claims
+from harness.claims import Claim, Claims, Superseded, aged, died_here, is_left, live_claims
 from harness.closure import code_digest
 from harness.draft import MANIFEST, STEP, Checkpoints, ContractBroken
 from harness.stage import Artifact
@@ -265,6 +265,16 @@ class Store:
                     self.quarantine(file, "the failure record is torn or altered")
             elif aged(file):
                 disk.unlink(file)
+
+    def has_leftovers(self) -> bool:
+        """Say whether a run that died left claims, or drafts of what is made by now."""
+        claims, drafts = self.root / ".claims", self.root / ".drafts"
+        if not claims.is_dir() or not drafts.is_dir():
+            return False
+        if any(died_here(path) or is_left(path) for path in claims.iterdir()):
+            return True
+        made = [entry.name for entry in drafts.iterdir() if ID.fullmatch(entry.name)]
+        return any(id in self and not self.claimed(id) for id in made)
 
     def quarantine(self, path: Path, reason: str) -> Path:
         """Put something broken aside, with the reason beside it; return where it is now."""

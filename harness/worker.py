@@ -106,7 +106,8 @@ def make(job: Job, say: Say, started: Callable[[Draft], None] = lambda out: None
     except KeyboardInterrupt:  # only where no scheduler stands between the keyboard and the stage
         raise
     except BaseException as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be the full one
+            traceback.print_exc()
         state, cause, reason = diagnose(error, job)
         end = {"end": state, "cause": cause, "reason": reason, "traceback": excerpt(error)}
     say(end)

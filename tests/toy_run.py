@@ -13,13 +13,14 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
+
+import toy_stages as toys
 
 from harness import claims
 from harness.run import run
 from harness.store import Store
-
-import toy_stages as toys
 
 TOYS = Path(toys.__file__)
 
@@ -27,15 +28,16 @@ TOYS = Path(toys.__file__)
 def graph(name, megabytes=3):
     """Return the targets of a named graph."""
     ones = [toys.source(number=number) for number in range(6)]
-    sums = [toys.add(a, b) for a, b in zip(ones, ones[1:], strict=False)]
+    sums = [toys.add(a, b) for a, b in pairwise(ones)]
     return {
         "small": [toys.add(ones[1], ones[2])],
-        "sums": [toys.add(a, b, bonus=1) for a, b in zip(sums, sums[1:], strict=False)],
+        "sums": [toys.add(a, b, bonus=1) for a, b in pairwise(sums)],
         "naps": [toys.slow(number=n, seconds=0.15) for n in range(8)],
         "long": [toys.slow(number=n, seconds=60.0) for n in range(4)],
         "nap": [toys.slow(number=1, seconds=1.5)],
         "walk": [toys.walk(steps=40, every=7, seed=1, pause=0.03)],
         "far": [toys.walk(steps=2000, every=10, seed=2, pause=0.01)],
+        "stuck": [toys.walk(steps=10**6, every=10**5, seed=2, pause=0.01)],
         "crash": [toys.add(ones[1], toys.walk(steps=5, every=2, seed=3))],
         "big": [toys.source(number=1), toys.big(megabytes=megabytes)],
     }[name]

@@ -82,7 +82,8 @@ def walk(out: Draft, *, steps: int, every: int, seed: int, pause: float = 0.0) -
     if found:
         state, start = json.loads((found.path / "state.json").read_text())
         assert (found.path / "extra" / "moments.bin").stat().st_size == 64
-    for step in out.track(range(start + 1, steps + 1), "walk", steps):
+    for step in range(start + 1, steps + 1):
+        out.progress("walk", step, steps)
         state = (state * 6364136223846793005 + 1442695040888963407) % (2**61 - 1)
         out.add(steps_walked=1)
         time.sleep(pause)
