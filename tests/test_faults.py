@@ -452,7 +452,7 @@ def test_f8_an_input_made_from_other_bytes_invalidates_what_was_made_from_it(tmp
 TORN = ["", '{"id": "x"}', "\x00" * 40]
 
 
-@pytest.mark.parametrize("text", TORN)
+@pytest.mark.parametrize("text", TORN, ids=["empty", "foreign", "zeros"])
 def test_f9_a_torn_record_anywhere_never_makes_the_store_unreadable(tmp_path, text):
     bad = toys.misbehave(how="raise", seed=1)
     make([THREE, bad], tmp_path)
