@@ -55,11 +55,12 @@ class Optimiser:
         """Take over what `state` returned; other tensors are passed over."""
         moments: dict[int, dict[str, Any]] = {}
         for key, value in state.items():
-            kind, place, *name = key.split(".")
+            kind, _, rest = key.partition(".")
             if kind == "muon":
-                self.averages[int(place)].copy_(value)
+                self.averages[int(rest)].copy_(value)
             elif kind == "adam":
-                moments.setdefault(int(place), {})[name[0]] = value
+                place, name = rest.split(".")
+                moments.setdefault(int(place), {})[name] = value
         groups = self.adam.state_dict()["param_groups"]
         self.adam.load_state_dict({"state": moments, "param_groups": groups})
 

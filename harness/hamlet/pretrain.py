@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -137,7 +138,7 @@ def _mapped(blocks: Blocks, numbers: range, processes: int) -> Iterator[np.ndarr
     if processes == 1:
         yield from map(blocks, numbers)
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         yield from pool.map(blocks, numbers, chunksize=4)
 
 
