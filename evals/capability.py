@@ -46,7 +46,7 @@ SHEET = Sheet(
         Metric(
             "bits_per_byte",
             False,
-            (0.0, 8.0),
+            (0.0, 64.0),
             description="mean over held-out documents of pretraining's kind",
         ),
     ),
@@ -159,7 +159,7 @@ def probe_rows(
     for probe, sample in zip(probes, graded, strict=True):
         row = {
             "prompt_id": probe["item_id"],
-            "cluster": probe["cluster"],
+            "cluster": cluster_of(probe),
             "sample": 0,
             "token_ids": (),
         }
@@ -171,6 +171,15 @@ def probe_rows(
             yield SHEET.item(
                 name, LIKELIHOOD, row, sample["acc"], judge="lm-eval", findings=findings
             )
+
+
+def cluster_of(probe: Mapping[str, Any]) -> str:
+    """Return what an item is drawn with: a passage or template, where it has one.
+
+    A skill is no such thing: skills are chosen, and within one the items are drawn one by one.
+    """
+    alone = probe["cluster"] == probe["skill"]
+    return str(probe["item_id"] if alone else probe["cluster"])
 
 
 def text_rows(

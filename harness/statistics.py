@@ -236,10 +236,10 @@ def win_score(ours: float, theirs: float, *, tolerance: float = 1e-9) -> float:
     return float(ours > theirs)
 
 
-def win_rate_bounds(scores: Sequence[float], invalid: int) -> tuple[float, float]:
-    """Return the win rate if all invalid judgements were lost, and if all were won."""
-    asked = len(scores) + invalid
-    return sum(scores) / asked, (sum(scores) + invalid) / asked
+def rate_bounds(rate: float, valid: int, invalid: int) -> tuple[float, float]:
+    """Return a rate if all invalid judgements were 0 (lost), and if all were 1 (won)."""
+    asked = valid + invalid
+    return rate * valid / asked, (rate * valid + invalid) / asked
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -202,6 +202,29 @@ def test_a_probe_on_which_the_base_is_at_chance_is_uninformative(five):
     assert "probe_accuracy is uninformative: the base is at chance (0.25) on it" in text
 
 
+def test_many_invalid_judgements_are_said_with_the_bounds_they_leave(tmp_path, monkeypatch):
+    import fixed_results
+
+    original = fixed_results.items
+
+    def some_invalid(seeds, labels):
+        for row in original(seeds, labels):
+            lost = row["metric"] == "win_rate" and row["label"] == "dpo" and row["sample"] == 1
+            yield {**row, "value": None, "class": "invalid"} if lost else row
+
+    monkeypatch.setattr(fixed_results, "items", some_invalid)
+    folder = write_results(tmp_path)
+    write_report(folder)
+    text = " ".join((folder / "report.md").read_text().split())
+    found = re.search(
+        r"dpo: 120 of 240 win_rate \(T=1\) are invalid; were they all lost it would be "
+        r"(\d\.\d+), were they all won (\d\.\d+)",
+        text,
+    )
+    low, high = map(float, found.groups())
+    assert high - low == pytest.approx(0.5, abs=0.002)  # half of the judgements are open
+
+
 def test_control_ledger_says_equal_differs_or_unknown(five):
     found = {line.item: line.verdict for line in control(Matrix(five), ONLY)}
     assert found == {

@@ -204,7 +204,7 @@ def test_swapping_the_sides_of_a_win_rate_gives_its_complement():
 
 def test_bounds_over_invalid_judgements_enclose_the_win_rate():
     scores = [1.0, 0.5, 0.0, 1.0]
-    low, high = statistics.win_rate_bounds(scores, 2)
+    low, high = statistics.rate_bounds(float(np.mean(scores)), len(scores), 2)
     assert (low, high) == (pytest.approx(2.5 / 6), pytest.approx(4.5 / 6))
     assert low <= np.mean(scores) <= high
 

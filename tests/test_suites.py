@@ -386,6 +386,7 @@ def test_lm_eval_scores_equal_a_hand_computation(tmp_path, tiny_model, monkeypat
         likeliest = max(range(3), key=chances.__getitem__)
         assert by_item[probe["item_id"]]["value"] == float(likeliest == probe["answer"])
         assert by_item[probe["item_id"]]["findings"] == [["options", "3"]]
+    assert {row["cluster"] for row in by_item.values()} == {probe["item_id"] for probe in PROBES}
     counts = Counter(row["metric"] for row in rows)
     assert counts["probe_carries"] == counts["probe_grammar"] == 6
     bits = [row["value"] for row in rows if row["metric"] == "bits_per_byte"]

@@ -166,7 +166,8 @@ def sizes(matrix: Matrix, entries: Sequence[Entry]) -> str:
         found = entry.value
         if found is not None:
             seeds = f", {found.seeds} seeds" if found.seeds > 1 else ""
-            clusters = f" in {found.clusters} clusters" if found.clusters < found.n else ""
+            clusters = f" in {found.clusters} clusters" if 1 < found.clusters < found.n else ""
+            clusters = clusters or (" in 1 cluster" if found.clusters < found.n else "")
             less = "" if found.claim == expected else ", checkpoint-level only"
             shown.append(f"{found.n}{clusters}{seeds}{less}")
     return "; ".join(dict.fromkeys(shown))

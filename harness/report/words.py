@@ -18,7 +18,7 @@ from harness.report.tables import (
     at_chance,
     identical_rows,
 )
-from harness.statistics import METHOD_SEEDS, Estimate
+from harness.statistics import METHOD_SEEDS, Estimate, rate_bounds
 
 NO_CLAIM = (
     "One seed supports no claim about methods: what follows is about these checkpoints, with the "
@@ -90,22 +90,22 @@ def warnings(matrix: Matrix, block: Block) -> Iterator[str]:
         yield f"The rows {one} and {other} are identical in every value: look for a mistake."
     for metric, chance in at_chance(matrix, block).items():
         yield f"{metric} is uninformative: the base is at chance ({chance:.2f}) on it."
-    for label in matrix.labels:
-        for measure, share in invalid_shares(matrix, block, label):
-            yield (
-                f"{label}: {share:.1%} of {measure.metric} ({measure.decoding}) are invalid and "
-                "take no part in its mean."
-            )
+    for (where, label, measure), entry in matrix.entries.items():
+        if where == block and measure.judge:
+            yield from invalid(label, measure, entry)
 
 
-def invalid_shares(matrix: Matrix, block: Block, label: str) -> Iterator[tuple[Measure, float]]:
-    """Yield the judged measures of which too large a share is invalid."""
-    for (where, row, measure), entry in matrix.entries.items():
-        asked = sum(entry.classes.values())
-        if (where, row) == (block, label) and asked and measure.judge:
-            share = entry.classes.get("invalid", 0) / asked
-            if share > INVALID_SHARE:
-                yield measure, share
+def invalid(label: str, measure: Measure, entry: Entry) -> Iterator[str]:
+    """Yield a warning where too many judgements are invalid, with what they could have changed."""
+    asked, none = sum(entry.classes.values()), entry.classes.get("invalid", 0)
+    if not asked or none / asked <= INVALID_SHARE:
+        return
+    said = f"{label}: {none:,} of {asked:,} {measure.metric} ({measure.decoding}) are invalid"
+    if entry.value is None:
+        yield f"{said}."
+        return
+    low, high = rate_bounds(entry.value.value, asked - none, none)
+    yield f"{said}; were they all lost it would be {number(low)}, were they all won {number(high)}."
 
 
 def answer(matrix: Matrix, block: Block) -> list[str]:
