@@ -341,6 +341,7 @@ def test_one_axis_alone_is_drawn_as_dots(tmp_path):
     assert (folder / "figures" / "gold_help.svg").is_file()
 
 
+@pytest.mark.slow
 def test_report_writing_imports_no_torch(tmp_path):
     folder = write_results(tmp_path)
     code = (
