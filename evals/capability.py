@@ -11,10 +11,9 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.answers import Sheet
-from evals.task_file import Task, read_task, render
 from harness import (
     Draft,
     Metric,
@@ -27,6 +26,9 @@ from harness import (
     suite,
     write_rows,
 )
+
+if TYPE_CHECKING:
+    from evals.task_file import Task
 
 TASKS = Path(__file__).parent / "tasks"
 LIKELIHOOD = "likelihood"  # nothing is sampled, so there is no decoding
@@ -70,6 +72,8 @@ def measure_capability(
     out: Draft, policy: Policy, *, probes: Probes | None, heldout: Texts | None, batch_size: int
 ) -> None:
     """Have lm-eval grade every item, and keep what it found of each."""
+    from evals.task_file import read_task
+
     tasks: dict[str, tuple[Task, list[dict[str, Any]]]] = {}
     if probes is not None:
         tasks["probes"] = (read_task(TASKS / "probes.yaml"), probes.rows())
@@ -95,6 +99,8 @@ def evaluate(
     from lm_eval.evaluator import evaluate as run_lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
+
+    from evals.task_file import render
 
     model, tokenizer = policy.load(out.device), policy.tokenizer()
     with tempfile.TemporaryDirectory() as temporary:

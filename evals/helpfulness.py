@@ -20,7 +20,6 @@ from harness import (
     suite,
     write_rows,
 )
-from harness.statistics import win_score
 
 GOLD = Sheet(
     "helpfulness",
@@ -108,6 +107,8 @@ def gold_rows(
     decoding: str, ours: Samples, theirs: Samples, truth: Truth
 ) -> Iterator[dict[str, Any]]:
     """Yield each answer's gold grade, who won, and whether it is junk; matched by prompt."""
+    from harness.statistics import win_score
+
     mine = {(g.row["prompt_id"], g.row["sample"]): g for g in graded(ours, truth)}
     other = {(g.row["prompt_id"], g.row["sample"]): g for g in graded(theirs, truth)}
     for row, against in paired(ours, theirs):
@@ -174,6 +175,8 @@ def judged(
 
     A probability outside [0, 1] is an invalid judgement: counted, never turned into a number.
     """
+    from harness.statistics import win_score
+
     length, sheet = len(against["token_ids"]), PREFERENCE
     won = win_score(chance, 0.5, tolerance=TIE) if 0 <= chance <= 1 else None
     kind = "invalid" if won is None else "tie" if won == 0.5 else "valid"
