@@ -88,6 +88,7 @@ class Evidence:
         self.plugin = plugin
         self.settings = dict(settings)
         self.values = dict(values)
+        self.failures: dict[str, CheckFailed] = {}
 
     @cached_property
     def folder(self) -> Path:
@@ -170,14 +171,18 @@ class Evidence:
 
         What stands `beside` is made with them and may fail.
         """
+        if name in self.failures:  # one attempt tells: every check that needs it says the same
+            raise self.failures[name]
         store = Store(self.folder / name)
         outcomes = run([*targets, *beside], store, workers=WORKERS, plugins=self.plugins)
         for artifact in in_order(targets):
             outcome = outcomes[artifact.id]
-            if outcome.state not in ("done", "blocked"):
+            if outcome.state not in ("done", "cached", "blocked"):
                 failure = store.failure(artifact.id) or {}
                 detail = failure.get("traceback") or outcome.reason
-                raise CheckFailed(f"{artifact.id} is {outcome.state} on the tiny study:\n{detail}")
+                said = f"{artifact.id} is {outcome.state} on the tiny study:\n{detail}"
+                self.failures[name] = CheckFailed(said)
+                raise self.failures[name]
         return store
 
     @property

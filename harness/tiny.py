@@ -243,4 +243,4 @@ def tiny_subject() -> Subject:
     )
 
 
-TINY_WORLD = {"budget": 24, "demonstrations": 16, "validation": 8, "test": 24, "probes": 4}
+TINY_WORLD = {"budget": 24, "demonstrations": 16, "validation": 8, "test": 200, "probes": 4}
