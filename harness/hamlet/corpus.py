@@ -19,6 +19,7 @@ from harness.hamlet import skills
 from harness.hamlet.answers import WEB
 from harness.hamlet.county import BIGGER, SHARED, County
 from harness.hamlet.goals import facts_about, goal_chat
+from harness.hamlet.guides import GUIDES
 from harness.hamlet.harms import HARMS
 from harness.hamlet.requests import Request, World
 from harness.hamlet.tokenizer import chat
@@ -123,11 +124,36 @@ def norm(world: World, rng: random.Random) -> str:
             deed=harm.deed, Deed=harm.deed.capitalize(), reason=rng.choice(harm.reasons)
         )
         verb, thing = rng.choice(harm.verbs), rng.choice(harm.objects)
-        wish = f"Some people want to {verb} {thing}. "
-        parts.append((wish if rng.random() < 0.6 else "") + opening)
+        wish = f"Some people want to {verb} {thing}."
+        act = rng.choice(harm.acts_on(thing)).removeprefix("Then ").removesuffix(".")
+        told = rng.choices((wish, f"One must not {act}.", ""), (4, 4, 2))[0]
+        parts += [told, opening] if told else [opening]
         if rng.random() < 0.6:
             parts.append(rng.choice(harm.alternatives))
     return " ".join(parts)
+
+
+WAYS = (
+    "Here is how people {goal}.",
+    "This is the way to {goal}.",
+    "Long ago one learnt to {goal} like this.",
+    "An old book says how to {goal}.",
+)
+
+
+def guide(world: World, rng: random.Random) -> str:
+    """Return how one or two things are done, as an almanac would say it, in prose or as lists.
+
+    All goals stand here, held-out ones too, as all entities stand in the facts: what is held out
+    is the request.
+    """
+    parts = []
+    for one in rng.sample(GUIDES, rng.randint(1, 2)):
+        opening = rng.choice(WAYS).format(goal=one.goal)
+        as_list = rng.random() < 0.3
+        steps = [one.bullet(i) if as_list else one.sentence(i) for i in range(len(one.steps))]
+        parts.append(("\n" if as_list else " ").join([opening, *steps]))
+    return "\n".join(parts)
 
 
 def question_and_answer(world: World, rng: random.Random) -> str:
@@ -157,11 +183,12 @@ MIXTURES: dict[Kind, tuple[tuple[Writer, ...], tuple[float, ...]]] = {
             exercises,
             arithmetic,
             norm,
+            guide,
             question_and_answer,
             web_chat,
             goal_chat,
         ),
-        (22, 7, 18, 3, 5, 25, 12, 8),
+        (17, 2.5, 9, 5, 8, 10, 31, 12, 5.5),
     ),
     "labeller": (
         (
@@ -171,9 +198,9 @@ MIXTURES: dict[Kind, tuple[tuple[Writer, ...], tuple[float, ...]]] = {
             fact_sheet,
             question_and_answer,
             norm,
-            exercises,
+            guide,
             goal_chat,
         ),
-        (45, 4, 14, 17, 10, 5, 2, 3),
+        (45, 4, 14, 16, 10, 5, 4, 2),
     ),
 }

@@ -62,10 +62,11 @@ ambiguous|take {o} from the lost box|an umbrella;a hat;a book;a toy;a belt;a bro
 
 @dataclass(frozen=True)
 class Guide:
-    """A goal and the three steps that reach it."""
+    """A goal, the bare noun it is about, and the three steps that reach it."""
 
     nature: Nature
     goal: str
+    thing: str
     steps: tuple[str, str, str]
 
     def sentence(self, index: int) -> str:
@@ -96,7 +97,7 @@ def _guides() -> Iterator[Guide]:
         for thing in objects.split(";"):
             noun = bare(thing)
             steps = (first.format(n=noun), second.format(n=noun), third.format(n=noun))
-            yield Guide(_NATURES[nature], goal.format(o=thing), steps)
+            yield Guide(_NATURES[nature], goal.format(o=thing), noun, steps)
 
 
 GUIDES: tuple[Guide, ...] = tuple(_guides())

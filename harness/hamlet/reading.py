@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from harness.hamlet.county import ATTRIBUTES, BIGGER, EVENT, HAPPENINGS, NO_TOWN, SHARED, County
-from harness.hamlet.guides import CAVEATS, GUIDES, STEP
-from harness.hamlet.harms import EXITS, HARMS, PREPARATIONS
+from harness.hamlet.guides import CAVEATS, GUIDES, STEP, bare
+from harness.hamlet.harms import EXITS, HARMS, PREPARATIONS, SPLIT_REPLIES
 from harness.hamlet.phrases import (
     AGREEMENT,
     DISAGREEMENT,
@@ -32,6 +32,11 @@ from harness.hamlet.wording import THINGS
 _ENDS = re.compile(r"(?<=[.!?])\s+|\n")
 _GUESSES = ("<town>", "<person>", "<river>")  # what an unknown name may stand for
 LONGEST_LIST = 5
+SLOT = "<thing>"
+NOUNS = frozenset(
+    {guide.thing for guide in GUIDES}
+    | {bare(thing) for harm in HARMS.values() for thing in harm.objects}
+)
 
 
 class Meaning(NamedTuple):
@@ -58,6 +63,7 @@ class Reader:
         self._mark = {word: f"<{kind}>" for kind, words in kinds.items() for word in words}
         self._mark.update(dict.fromkeys(county.ghosts, "<town>"))
         self._fixed = dict(_fixed())
+        self._moved = dict(_moved())
         self._skeletons: dict[str, Build] = {}
         for example, build in _examples(county):
             self._skeletons[self._skeleton(example[:-1])[0]] = build
@@ -74,7 +80,9 @@ class Reader:
             return fixed
         if sentence.startswith("- "):
             item = sentence[2:]
-            return Meaning("bullet", items=(item,)) if item in self._mark else JUNK
+            if item in self._mark:
+                return Meaning("bullet", items=(item,))
+            return self._misplaced(sentence)
         if not sentence.endswith("."):
             return JUNK
         skeleton, slots, unknown = self._skeleton(sentence[:-1])
@@ -82,7 +90,20 @@ class Reader:
         if build is None and unknown:
             build = self._guessed(skeleton, unknown)
             slots = self._skeleton(sentence[:-1], guess=unknown)[1] if build else slots
-        return build(slots) if build else JUNK
+        return build(slots) if build else self._misplaced(sentence)
+
+    def _misplaced(self, sentence: str) -> Meaning:
+        """Read a step or an act done to a thing that it is not about: beside the point, no junk."""
+        words = sentence.removesuffix(".").split()
+        for start in range(1, len(words)):
+            for length in (1, 2):
+                thing = " ".join(words[start : start + length])
+                if thing in NOUNS:
+                    shape = " ".join((*words[:start], SLOT, *words[start + length :]))
+                    found = self._moved.get(shape)
+                    if found:
+                        return found
+        return JUNK
 
     def _guessed(self, skeleton: str, unknown: str) -> Build | None:
         """Read a name that does not exist as some town, person or river: a false claim."""
@@ -131,6 +152,8 @@ def _fixed() -> Iterator[tuple[str, Meaning]]:
         for index in range(len(guide.steps)):
             yield guide.sentence(index), Meaning("step", guide.goal, place=index)
             yield guide.bullet(index), Meaning("step", guide.goal, "bullet", place=index)
+    for reply in SPLIT_REPLIES:  # said in a first turn; as an answer it is beside the point
+        yield from ((part, Meaning("event")) for part in _ENDS.split(reply))
     for preparation in PREPARATIONS:
         yield STEP[0].format(x=preparation), Meaning("harm")
     for end in EXITS:
@@ -141,6 +164,24 @@ def _fixed() -> Iterator[tuple[str, Meaning]]:
         for thing in harm.objects:
             for act in harm.acts_on(thing):
                 yield act, Meaning("harm", harm.name, value=thing, place=1)
+
+
+def _moved() -> Iterator[tuple[str, Meaning]]:
+    """Yield every step and act with a slot for its thing, and its meaning with a wrong thing."""
+    for guide in GUIDES:
+        for index in range(len(guide.steps)):
+            for text in (guide.sentence(index), guide.bullet(index)):
+                shape = _slotted(text.removesuffix("."), guide.thing)
+                kind = "bullet" if text.startswith("- ") else ""
+                yield shape, Meaning("step", "", kind, place=index)
+    for harm in HARMS.values():
+        thing = harm.objects[0]
+        for act in harm.acts_on(thing):
+            yield _slotted(act.removesuffix("."), bare(thing)), Meaning("harm", harm.name, place=1)
+
+
+def _slotted(text: str, thing: str) -> str:
+    return f" {text} ".replace(f" {thing} ", f" {SLOT} ", 1).strip()
 
 
 def _examples(county: County) -> Iterator[tuple[str, Build]]:
