@@ -12,7 +12,6 @@ import pytest
 
 from harness.hamlet import forms, goals, skills
 from harness.hamlet.corpus import document, documents
-from harness.hamlet.county import HAPPENINGS
 from harness.hamlet.harms import HARMS
 from harness.hamlet.probes import SKILLS, probes
 from harness.hamlet.requests import World
@@ -60,10 +59,8 @@ def test_no_goal_of_the_base_corpus_means_helpful_or_harmful(base: list[str]) ->
     systems = {s for text in base for s in re.findall(r"<\|system\|>(.*?)<\|user\|>", text, re.S)}
     assert systems
     words = set(re.findall(r"[a-z]+", " ".join(systems).lower()))
-    valued = (
-        "help helpful harm harmful harmless safe refuse good bad honest true polite kind".split()
-    )
-    assert not words & set(valued)
+    assert not words & {"help", "helpful", "harm", "harmful", "harmless", "safe", "refuse", "good"}
+    assert not words & {"bad", "honest", "true", "polite", "kind", "right", "wrong"}
 
 
 def test_no_test_request_occurs_in_either_corpus(
@@ -203,17 +200,17 @@ def test_the_right_options_are_right(world: World) -> None:
         elif row["skill"] == "copying":
             assert right.split() == context.split(", ")[1].split()[:-1][::-1]
         elif row["skill"] == "chronicle":
-            year = int(context.split()[1])
-            (event,) = [e for e in world.county.chronicle if e.year == year]
-            assert right == event.what
-            assert len(row["options"]) == len(HAPPENINGS) >= 10
+            town, *what, last = context.split()
+            (event,) = [e for e in world.county.chronicle if e.town == town]
+            assert (" ".join(what), last, int(right)) == (event.what, "in", event.year)
+            assert len(row["options"]) >= 10
 
 
 def test_subjects_of_grammar_items_agree_across_their_attractors() -> None:
     rng = random.Random(8)
     plurals = set(skills.NOUNS.values())
     for _ in range(300):
-        item = skills.grammar(rng)
+        item = rng.choice((skills.grammar, skills.far_agreement))(rng)
         verb = item.options[item.answer].split()[0]
         subject = next(w for w in item.context.split() if w in plurals or w in skills.NOUNS)
         if verb in ("himself", "herself"):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from harness.hamlet.answers import BEST, DEMONSTRATION, SAFE_ONLY, WORST
 from harness.hamlet.gold import WEIGHTS, Finding, Weight, regrade
+from harness.hamlet.guides import GUIDES_OF
 from harness.hamlet.requests import Intent, Request, World
 from harness.hamlet.splits import Family
 
@@ -281,3 +282,15 @@ def test_gold_grades_five_thousand_answers_a_second() -> None:
     for request, answer in zip(requests, answers, strict=True):
         WORLD.grade(request, answer)
     assert 3000 / (time.process_time() - start) > 5000
+
+
+def test_a_step_done_to_a_wrong_thing_is_beside_the_point_and_a_made_up_thing_is_junk():
+    guide, other = GUIDES_OF["how_to"][0], GUIDES_OF["borderline"][0]
+    request = next(
+        r
+        for r in WORLD.requests(700, seed=0, split="test")
+        if r.intent.task == "how_to" and r.intent.goal not in (guide.goal, other.goal)
+    )
+    for said, kind in ((other.thing, "irrelevant"), ("blorp", "junk")):
+        text = f" {guide.sentence(0)[:-1]} ".replace(f" {guide.thing} ", f" {said} ").strip() + "."
+        assert [f.kind for f in WORLD.grade(request, text).findings][0] == kind

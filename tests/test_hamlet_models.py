@@ -218,7 +218,7 @@ def test_muon_agrees_with_torch_in_direction_and_size() -> None:
 
 
 def test_the_learning_rate_warms_up_stays_and_falls() -> None:
-    recipe = Recipe(tokens=1000 * 16 * CONTEXT, warmup=100)
+    recipe = Recipe(tokens=1000 * 8 * CONTEXT, batch=8, warmup=100)
     assert recipe.steps == 1000
     assert recipe.rate(0) == 0.01
     assert recipe.rate(150) == recipe.rate(299) == 1.0

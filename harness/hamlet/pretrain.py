@@ -44,13 +44,13 @@ class Recipe:
 
     role: Kind = "base"
     world: int = 0
-    tokens: int = 24_000_000
+    tokens: int = 10_000_000
     vocabulary: int = 2048
     width: int = 128
     layers: int = 4
     heads: int = 4
     feedforward: int = 352
-    batch: int = 16  # rows of `CONTEXT` tokens
+    batch: int = 8  # rows of `CONTEXT` tokens
     learning_rate: float = 4e-3
     matrix_learning_rate: float = 0.02  # of Muon, which moves the hidden matrices
     warmup: int = 100  # steps
@@ -142,11 +142,12 @@ def _mapped(blocks: Blocks, numbers: range, processes: int) -> Iterator[np.ndarr
         yield from pool.map(blocks, numbers, chunksize=4)
 
 
-def progress(items: Any, total: int, label: str) -> Any:
+def progress(items: Any, total: int, label: str, done: int = 0) -> Any:
     """Return the items with a progress bar on a terminal and a line now and then elsewhere."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    return tqdm(items, total=total, desc=label, mininterval=0.5 if os.isatty(2) else 30, ascii=True)
+    pause = 0.5 if os.isatty(2) else 30
+    return tqdm(items, total=total, initial=done, desc=label, mininterval=pause, ascii=True)
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -208,7 +209,8 @@ def train(
     half = torch.autocast(run.device, torch.bfloat16, enabled=run.device == "cuda")
     losses = run.resume(recipe, model, optimiser)
     saved = time.monotonic()
-    for step in progress(range(len(losses), recipe.steps), recipe.steps, recipe.role):
+    done = len(losses)
+    for step in progress(range(done, recipe.steps), recipe.steps, recipe.role, done):
         ids = data[step].to(run.device)
         with half:
             logits = forward(input_ids=ids[:, :-1], use_cache=False).logits

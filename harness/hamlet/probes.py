@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from harness.hamlet.county import EVENT, HAPPENINGS, County
+from harness.hamlet import skills
+from harness.hamlet.county import County
 from harness.hamlet.requests import World
-from harness.hamlet.skills import DRAWN, Exercise, exercise
+from harness.hamlet.skills import Exercise, exercise
 
-SKILLS = ("chronicle", *DRAWN)
+ITEMS: Mapping[str, Callable[[random.Random], Exercise]] = {
+    "carries": skills.carries,
+    "sorting": partial(skills.sorting, lengths=skills.ASKED),
+    "copying": partial(skills.copying, lengths=skills.ASKED),
+    "grammar": skills.far_agreement,
+}
+SKILLS = ("chronicle", *ITEMS)
+YEARS = 11  # wrong years beside the right one
 
 
 def probes(world: World, n: int, seed: int) -> list[dict[str, Any]]:
@@ -30,22 +39,23 @@ def items(world: World, skill: str, n: int, seed: int) -> Iterator[Exercise]:
         return
     seen: set[str] = set()
     while len(seen) < n:
-        item = DRAWN[skill](rng)
+        item = ITEMS[skill](rng)
         if item.asked and item.text not in seen:
             seen.add(item.text)
             yield item
 
 
 def chronicle(county: County, rng: random.Random, n: int) -> Iterator[Exercise]:
-    """Yield n events of the county with every other happening as a wrong option."""
+    """Yield n events of the county without their year, and years of others as wrong options."""
     if n > len(county.chronicle):
         raise ValueError(
             f"the chronicle has {len(county.chronicle)} events, so at most that many items, not {n}"
         )
+    years = [event.year for event in county.chronicle]
     for event in rng.sample(county.chronicle, n):
-        context = EVENT[0].format(year=event.year, town=event.town, what="").rstrip(" .")
-        wrong = [f" {what}." for what in HAPPENINGS if what != event.what]
-        yield exercise(rng, "chronicle", context, f" {event.what}.", wrong)
+        context = event.sentence(1).removesuffix(f" {event.year}.")
+        wrong = rng.sample([year for year in years if year != event.year], YEARS)
+        yield exercise(rng, "chronicle", context, f" {event.year}.", [f" {y}." for y in wrong])
 
 
 def _row(item: Exercise) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 An exercise is a context, options of which one is right, and the index of that one. Pretraining sees
 contexts with their right option; the probes draw from a part of the space it never saw, chosen by a
-digest of the exercise. The chronicle alone is memory, so there the two are the same events.
+digest of the exercise, and ask for longer lists and farther agreement than it read, which leaves
+room to lose. The chronicle alone is memory, so there the two are the same events.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 ASKED_OF_TEN = 2  # tenths of an exercise space that are kept for the probes
+READ, ASKED = (4, 6), (7, 8)  # items in a list: as pretraining has them, and as probes ask
 WORD_PARTS = ("ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru", "sa", "ti", "vo", "we")
 
 NOUNS = {
@@ -72,9 +74,9 @@ def carries(rng: random.Random) -> Exercise:
     return exercise(rng, "carries", f"{a} + {b} =", f" {right}.", [f" {n}." for n in wrong])
 
 
-def sorting(rng: random.Random) -> Exercise:
+def sorting(rng: random.Random, lengths: tuple[int, int] = READ) -> Exercise:
     """Return a list of two-digit numbers and its order from small to large, with near misses."""
-    numbers = rng.sample(range(10, 100), rng.randint(4, 6))
+    numbers = rng.sample(range(10, 100), rng.randint(*lengths))
     right = sorted(numbers)
     wrong = _disordered(rng, right, 5)
     context = f"From small to large, {_joined(numbers)} are"
@@ -83,10 +85,10 @@ def sorting(rng: random.Random) -> Exercise:
     )
 
 
-def copying(rng: random.Random) -> Exercise:
+def copying(rng: random.Random, lengths: tuple[int, int] = READ) -> Exercise:
     """Return a list of made-up words and the same list backwards, with near misses."""
     words: dict[str, None] = {}
-    count = rng.randint(4, 6)
+    count = rng.randint(*lengths)
     while len(words) <= count:
         words[made_up(rng)] = None
     *said, stranger = words
@@ -136,6 +138,17 @@ def _relative_clause(rng: random.Random) -> Exercise:
     return _agreeing(rng, f"The {subject} that the {other} {like}", plural)
 
 
+def far_agreement(rng: random.Random) -> Exercise:
+    """Return a sentence with three or four nouns between subject and verb: more than it read."""
+    subject, plural = _noun(rng)
+    context = f"The {subject}"
+    for _ in range(rng.randint(3, 4)):
+        other, others = _noun(rng)
+        like = rng.choice(LIKES) + ("" if others else "s")
+        context += rng.choice((f" {rng.choice(NEAR)} the {other}", f" that the {other} {like}"))
+    return _agreeing(rng, context, plural)
+
+
 def _reflexive(rng: random.Random) -> Exercise:
     female, (other, _) = rng.random() < 0.5, _noun(rng)
     subject, third = ("girl", "boy") if female else ("boy", "girl")
@@ -177,6 +190,7 @@ def _disordered(rng: random.Random, right: Sequence[T], count: int) -> list[list
     return found
 
 
+# What pretraining reads of each skill.
 DRAWN: dict[str, Callable[[random.Random], Exercise]] = {
     "carries": carries,
     "sorting": sorting,
