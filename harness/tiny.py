@@ -42,30 +42,35 @@ MAX_NEW_TOKENS = 12
 @stage(makes=Policy)
 def tiny_base(out: Draft, *, seed: int) -> None:
     """Make a random Llama of two layers over bytes, its draws far from uniform."""
+    random_llama(seed, max_position_embeddings=1024).save_pretrained(out.path)
+    byte_tokenizer().save_pretrained(out.path)
+    (out / "generation.json").write_text(json.dumps({"stop_ids": [END]}) + "\n")
+
+
+def random_llama(seed: int, *, scale: float = 0.4, **changes: Any) -> Any:
+    """Return a Llama of two layers, its matrices N(0, scale**2); `changes` go to its config."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=len(SPECIAL) + 256,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=END,
-        pad_token_id=PAD,
-    )
-    model = LlamaForCausalLM(config)
+    settings = {
+        "vocab_size": len(SPECIAL) + 256,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": END,
+        "pad_token_id": PAD,
+    }
+    model = LlamaForCausalLM(LlamaConfig(**{**settings, **changes}))
     draw = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
         if weight.ndim == 2:
-            weight.data = torch.randn(weight.shape, generator=draw) * 0.4
-    model.save_pretrained(out.path)
-    byte_tokenizer().save_pretrained(out.path)
-    (out / "generation.json").write_text(json.dumps({"stop_ids": [END]}) + "\n")
+            weight.data = torch.randn(weight.shape, generator=draw) * scale
+    return model.eval()
 
 
 def byte_tokenizer() -> Any:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,14 @@ def example() -> str:
     return "\n\n".join(parts)
 
 
+def plan() -> str:
+    """Return what `plan demo` prints before anything is made."""
+    with tempfile.TemporaryDirectory() as empty:
+        command = [sys.executable, str(ROOT / "run_matrix.py"), "plan", "demo"]
+        done = subprocess.run(command, cwd=empty, capture_output=True, text=True, check=True)
+    return f"```\n$ python run_matrix.py plan demo\n{done.stdout.rstrip()}\n```"
+
+
 def between(name: str, text: str) -> str:
     """Return what stands between a pair of markers."""
     found = re.search(rf"<!-- {name}: .*? -->\n(.*)<!-- /{name} -->", text, re.DOTALL)
@@ -61,6 +72,10 @@ def replaced(name: str, text: str, content: str) -> str:
 
 def test_the_method_table_is_what_the_registry_holds():
     assert between("methods", README.read_text(encoding="utf-8")) == method_table()
+
+
+def test_the_plan_is_what_the_command_prints():
+    assert between("plan", README.read_text(encoding="utf-8")) == plan()
 
 
 def test_figure_and_tables_are_those_of_the_committed_report():
@@ -85,12 +100,15 @@ def test_every_command_that_the_readme_shows_exists():
     from harness.commands import main
 
     known = set(get_command(main).commands)
-    shown = set(re.findall(r"run[-_]matrix(?:\.py)? ([a-z][a-z-]*)", README.read_text(encoding="utf-8")))
+    shown = set(
+        re.findall(r"run[-_]matrix(?:\.py)? ([a-z][a-z-]*)", README.read_text(encoding="utf-8"))
+    )
     assert shown - {"demo"} <= known
 
 
 if __name__ == "__main__":
     text = replaced("methods", README.read_text(encoding="utf-8"), method_table())
+    text = replaced("plan", text, plan())
     if (EXAMPLE / "report.md").is_file():
         text = replaced("example", text, example())
     README.write_text(text, encoding="utf-8")

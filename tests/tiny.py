@@ -12,62 +12,16 @@ from pathlib import Path
 from harness.artifacts import Demonstrations, Policy, Preferences, Prompts, write_rows
 from harness.draft import Draft
 from harness.stage import stage
-
-SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-PAD, END = 0, 1
-TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
+from harness.tiny import END, PAD, SPECIAL, TEMPLATE, random_llama
+from harness.tiny import byte_tokenizer as plain_tokenizer
 
 
-def byte_tokenizer(*, template=TEMPLATE, pad="<|pad|>"):
-    """Return a tokenizer with one token a byte and five special ones; pad differs from EOS."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate((*SPECIAL, *alphabet))}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token=pad,
-        eos_token="<|end|>",
-        additional_special_tokens=list(SPECIAL[2:]),
-        clean_up_tokenization_spaces=False,
-    )
-    if template:
-        tokenizer.chat_template = template
+def byte_tokenizer(*, template=TEMPLATE, pad=SPECIAL[PAD]):
+    """Return the tokenizer over bytes with another template, or with another token as padding."""
+    tokenizer = plain_tokenizer()
+    tokenizer.chat_template = template
+    tokenizer.pad_token = pad
     return tokenizer
-
-
-def random_llama(seed: int, *, scale: float = 0.4, **changes):
-    """Return a Llama of 2 layers with random weights wide enough that its draws are not uniform."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    settings = {
-        "vocab_size": len(SPECIAL) + 256,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": True,
-        "bos_token_id": None,
-        "eos_token_id": END,
-        "pad_token_id": PAD,
-    }
-    model = LlamaForCausalLM(LlamaConfig(**{**settings, **changes}))
-    generator = torch.Generator().manual_seed(seed)
-    for weight in model.parameters():
-        if weight.ndim == 2:
-            weight.data = torch.randn(weight.shape, generator=generator) * scale
-    return model.eval()
 
 
 def write_policy(folder: Path, seed: int = 0, **changes) -> None:
