@@ -237,7 +237,8 @@ def test_pretraining_needs_none_of_the_harnesss_libraries() -> None:
 
 
 shipped = pytest.mark.skipif(
-    not (EMBEDDED / "card.json").is_file(), reason="the shipped weights are provisional: they have no card.json"
+    not (EMBEDDED / "card.json").is_file(),
+    reason="the shipped weights are provisional: no card.json",
 )
 
 
