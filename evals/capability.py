@@ -28,7 +28,7 @@ from harness import (
 )
 
 if TYPE_CHECKING:
-    from evals.task_file import Task
+    from harness.task_file import Task
 
 TASKS = Path(__file__).parent / "tasks"
 LIKELIHOOD = "likelihood"  # nothing is sampled, so there is no decoding
@@ -72,7 +72,7 @@ def measure_capability(
     out: Draft, policy: Policy, *, probes: Probes | None, heldout: Texts | None, batch_size: int
 ) -> None:
     """Have lm-eval grade every item, and keep what it found of each."""
-    from evals.task_file import read_task
+    from harness.task_file import read_task
 
     tasks: dict[str, tuple[Task, list[dict[str, Any]]]] = {}
     if probes is not None:
@@ -100,7 +100,7 @@ def evaluate(
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from evals.task_file import render
+    from harness.task_file import render
 
     model, tokenizer = policy.load(out.device), policy.tokenizer()
     with tempfile.TemporaryDirectory() as temporary:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 import re
 import sys
 import typing
@@ -156,12 +157,10 @@ def discover(files: tuple[Path, ...] = ()) -> None:
     Raises FileNotFoundError for a missing file; an installed plugin that fails to import is an
     ImportError naming its distribution.
     """
-    for package, mark in (("methods", "@method"), ("evals", "@suite")):
-        for folder in importlib.import_module(package).__path__:
-            # What registers nothing waits until it is needed, so that planning stays quick.
-            for file in sorted(Path(folder).glob("[a-z]*.py")):
-                if f"\n{mark}" in file.read_text(encoding="utf-8"):
-                    importlib.import_module(f"{package}.{file.stem}")
+    for package in ("methods", "evals"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            if not module.ispkg:
+                importlib.import_module(f"{package}.{module.name}")
     ours = ("data", "public_data", "judges", "hamlet.dataset")
     for module_name in (f"harness.{name}" for name in ours):
         importlib.import_module(module_name)

@@ -398,7 +398,7 @@ def test_lm_eval_scores_equal_a_hand_computation(tmp_path, tiny_model, monkeypat
 
 
 def test_task_data_carries_its_digest_in_its_name(tmp_path):
-    from evals.task_file import read_task, render
+    from harness.task_file import read_task, render
 
     task = read_task(capability.TASKS / "probes.yaml")
     capability.write_task(tmp_path, "probes", task, render(task, PROBES))
@@ -411,7 +411,7 @@ def test_task_data_carries_its_digest_in_its_name(tmp_path):
 
 
 def test_rendered_probes_keep_context_options_and_answer():
-    from evals.task_file import read_task, render
+    from harness.task_file import read_task, render
 
     task = read_task(capability.TASKS / "probes.yaml")
     (document,) = render(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.task_file import HostileTaskError, Task, read_task, render
+from harness.task_file import HostileTaskError, Task, read_task, render
 
 OURS = sorted((Path(__file__).parents[1] / "evals" / "tasks").glob("*.yaml"))
 GOOD = """
