@@ -26,7 +26,7 @@ from harness.draft import Draft
 P = ParamSpec("P")
 A = TypeVar("A", bound="Artifact")
 
-NUMBERS = (bool, int, float)
+PLAIN = (bool, int, str)  # types that JSON gives back as they were
 OURS = ("harness", "methods", "evals")
 DISTRIBUTION = "alignment-matrix"
 
@@ -212,7 +212,9 @@ def coerce(value: Any, annotation: Any, where: str) -> Any:
     Plain data goes through strict JSON, so 1 becomes 1.0 for a float, lists become tuples, and
     "1e-5", True for a number, NaN and infinity are refused.
     """
-    if type(value) is annotation and annotation in NUMBERS and math.isfinite(value):
+    if type(value) is annotation and (
+        isinstance(value, (*PLAIN, Artifact)) or (annotation is float and math.isfinite(value))
+    ):
         return value
     if holds_objects(value):
         frozen = freeze(with_coerced_fields(value, where))
@@ -294,8 +296,6 @@ def fits(value: Any, annotation: Any) -> bool:
 def freeze(value: Any) -> Any:
     """Return `value` with lists as tuples and mappings sorted by key, read-only."""
     if isinstance(value, Mapping):
-        import types
-
         return types.MappingProxyType({str(k): freeze(value[k]) for k in sorted(value)})
     if isinstance(value, list | tuple):
         return tuple(freeze(item) for item in value)
