@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.artifacts import Policy, Preferences, Samples, Scores
+from harness.declared_facts import declared_facts
 from harness.examples import side_by_side
 from harness.judge import Judge
 from harness.judge_conflicts import own_rows
@@ -137,6 +138,7 @@ class Book:
             "embedded_world": any(cell.data.truth is not None for cell in self.cells),
             "methods": [self.method(cell) for cell in self.rows],
             "suites": [suite(name) for name in evaluation.suites],
+            **declared_facts(declared, self.cells, self.manifests),
             "scores": self.score_ids(),
             "control": list(self.control()),
             "judges": self.judges(),

@@ -1,0 +1,69 @@
+"""What a study declares, setting by setting, and what its datasets left out: facts for readings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness import registry
+from harness.adapters import LORA
+from harness.run import in_order
+from harness.stage import plain
+
+if TYPE_CHECKING:
+    from harness.stage import Artifact
+    from harness.study import Cell
+    from harness.study_file import StudyFile
+
+NOTED = ("read", "rows", "dropped", "digests")  # what a stage that reads rows says of them
+
+
+def declared_facts(
+    declared: StudyFile, cells: Iterable[Cell], manifests: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return `datasets` and `whole_settings`: what was declared, defaults included, by label.
+
+    With defaults in it, two datasets or rows can be compared setting by setting. A dataset's
+    `notes` has one entry for each artifact that says what it read: rows by split, rows left out by
+    reason, digests by split.
+    """
+    known = list(cells)
+    datasets = {}
+    for label, table in declared.datasets.items():
+        mine = in_order([target for c in known if c.dataset == label for target in c.targets])
+        datasets[label] = {
+            "plugin": table.get("plugin", label),
+            "settings": whole("dataset", table.get("plugin", label), table, "plugin"),
+            "notes": notes(mine, manifests),
+        }
+    rows = {
+        label: whole("method", table.get("method", label), table, "method")
+        for label, table in declared.methods.items()
+    }
+    return {"datasets": datasets, "whole_settings": rows}
+
+
+def whole(kind: registry.Kind, name: str, table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return all settings of a plugin as a table of a study has them, the defaults included."""
+    plugin = registry.PLUGINS.get((kind, name))
+    settings = plugin.settings if plugin else {}
+    given = {
+        setting.name: setting.default
+        for setting in settings.values()
+        if setting.default is not inspect.Parameter.empty
+    }
+    given |= {name: value for name, value in table.items() if name != key}
+    return {name: value if name == LORA else plain(value) for name, value in given.items()}
+
+
+def notes(
+    artifacts: Iterable[Artifact], manifests: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return what the stages among some artifacts noted of the rows they read, by artifact."""
+    facts = {a.id: manifests[a.id].get("facts", {}) for a in artifacts if a.id in manifests}
+    return {
+        id: {name: noted[name] for name in NOTED if name in noted}
+        for id, noted in facts.items()
+        if "dropped" in noted
+    }
