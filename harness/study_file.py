@@ -39,12 +39,14 @@ class Table(BaseModel):
 
 
 class LoraTable(Table):
-    """An adapter in place of all weights: `harness.adapters.Lora` says what the keys mean."""
+    """An adapter in place of all weights: of a base, or of one row as `[methods.LABEL.lora]`."""
 
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
-    targets: tuple[str, ...] = ()
-    dropout: float = Field(0.0, ge=0, lt=1)
+    rank: int = Field(16, ge=1, description="rank of the matrices A and B")
+    alpha: float = Field(32.0, gt=0, description="the adapter counts alpha / rank")
+    targets: tuple[str, ...] = Field(
+        (), description="layers by the end of their names; all linear layers where empty"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what enters A; none in PPO")
 
 
 class Base(Table):
@@ -53,27 +55,45 @@ class Base(Table):
     It is embedded (the label alone), a local folder, or on the hub at a commit.
     """
 
-    path: str | None = None
-    hub: str | None = None
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    template: str | None = None
-    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-    gradient_checkpointing: bool = False
-    remote_code: bool = False
-    lora: LoraTable | None = None
+    path: str | None = Field(None, description="a local Hugging Face folder, beside the study")
+    hub: str | None = Field(None, description="the model's name on the hub")
+    revision: str | None = Field(None, description="its commit; needed with `hub`")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="what its weights are kept in; else as the folder has them"
+    )
+    template: str | None = Field(
+        None, description="chat template: `plain` or Jinja text; else the tokenizer's own"
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
+        None, description="how attention is computed; else as transformers chooses"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations twice in place of keeping them"
+    )
+    remote_code: bool = Field(False, description="run the model's own Python; recorded")
+    lora: LoraTable | None = Field(None, description="train adapters in place of all weights")
 
 
 class Evaluation(Table):
     """What is drawn from every policy on the test prompts, and which suites read it."""
 
-    suites: tuple[str, ...] = Field(min_length=1)
-    temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field((1.0, 0.0), min_length=1)
-    samples: int = Field(3, ge=1, le=1000)
-    max_new_tokens: int = Field(128, ge=1)
-    co_primary: tuple[str, ...] = ()
-    margin: float = Field(2.0, gt=0)
-    settings: dict[str, dict[str, Any]] = {}
+    suites: tuple[str, ...] = Field(min_length=1, description="names of suites")
+    temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field(
+        (1.0, 0.0), min_length=1, description="what answers are drawn at; 0 is greedy"
+    )
+    samples: int = Field(3, ge=1, le=1000, description="answers to a prompt above 0")
+    max_new_tokens: int = Field(
+        128, ge=1, description="longest answer in tokens, in training as in evaluation"
+    )
+    co_primary: tuple[str, ...] = Field(
+        (), description="the suites or metrics that verdicts are about"
+    )
+    margin: float = Field(
+        2.0, gt=0, description="points within which two rows count as equally good"
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        {}, description="settings of suites, as [evaluation.settings.SUITE]"
+    )
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -82,37 +102,51 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 class Tune(Table):
     """How many trials every row gets, with which seeds, and ranges in place of declared ones."""
 
-    trials: int = Field(8, ge=1, le=1000)
-    seeds: tuple[Seed, ...] = Field(min_length=1)
-    ranges: dict[str, dict[str, dict[str, Any]]] = {}
+    trials: int = Field(8, ge=1, le=1000, description="trials of every row that has ranges")
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="seeds that report nothing")
+    ranges: dict[str, dict[str, dict[str, Any]]] = Field(
+        {}, description="ranges in place of declared ones, as [tune.ranges.LABEL]"
+    )
 
 
 class Selection(Table):
     """Which policy of a training run is a row's: the last, or the best of several by validation."""
 
-    rule: Literal["last", "validation"] = "last"
-    candidates: Annotated[int, Field(ge=2, le=100)] = 4
+    rule: Literal["last", "validation"] = Field(default="last", description="how it is chosen")
+    candidates: int = Field(
+        default=4, ge=2, le=100, description="how many: the last policy and the latest checkpoints"
+    )
 
 
 class StudyFile(Table):
     """The whole file, version 1."""
 
-    version: Literal[1] = Field(alias="schema")
-    name: str
-    note: str = ""
-    seeds: tuple[Seed, ...] = Field(min_length=1)
-    share_sft: bool = False
-    same_judge: bool = False
-    plugins: tuple[str, ...] = ()
-    bases: dict[str, Base] = Field(min_length=1)
-    datasets: dict[str, dict[str, Any]] = Field(min_length=1)
-    methods: dict[str, dict[str, Any]] = Field(min_length=1)
-    sft: dict[str, Any] = {}
-    labeller: dict[str, Any] | None = None
-    judge: dict[str, Any] | None = None
-    evaluation: Evaluation
-    selection: Selection = Selection()
-    tune: Tune | None = None
+    version: Literal[1] = Field(alias="schema", description="version of this form")
+    name: str = Field(description="name of the results folder: a-z, 0-9, _ and -")
+    note: str = Field("", description="a sentence that the report says at its top")
+    seeds: tuple[Seed, ...] = Field(
+        min_length=1, description="independent repetitions of the whole pipeline, paired over rows"
+    )
+    share_sft: bool = Field(False, description="one SFT policy for all seeds, of the first one")
+    same_judge: bool = Field(False, description="allow a judge that labels or rewards too")
+    plugins: tuple[str, ...] = Field((), description="Python files beside the study, or modules")
+    bases: dict[str, Base] = Field(min_length=1, description="base models under labels")
+    datasets: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="[datasets.LABEL]: `plugin`, else the label, and its settings"
+    )
+    methods: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="[methods.LABEL]: `method`, else the label, and its settings"
+    )
+    sft: dict[str, Any] = Field({}, description="settings of the fine-tuning that rows start from")
+    labeller: dict[str, Any] | None = Field(
+        None, description="who gives AI feedback: `plugin` and its settings"
+    )
+    judge: dict[str, Any] | None = Field(
+        None, description="who judges in evaluation: `plugin` and its settings"
+    )
+    evaluation: Evaluation = Field(description="what is drawn and measured")
+    selection: Selection = Field(Selection(), description="which checkpoint is a row's policy")
+    tune: Tune | None = Field(None, description="what `tune` tries; `run` ignores it")
 
 
 @dataclass(frozen=True)
