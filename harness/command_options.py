@@ -59,7 +59,9 @@ def load(
 
 
 def open_store(folder: Path) -> Store:
-    """Return the store at a folder."""
+    """Return the store at a folder, and take up the digests of files that it remembers."""
+    from harness.local import DIGESTS, REMEMBERED
     from harness.store import Store
 
+    DIGESTS.recall(folder / REMEMBERED)
     return Store(folder)

@@ -19,6 +19,7 @@ from harness import (
     power_commands,
     rating_commands,
     report_commands,
+    shape_commands,
     study_commands,
 )
 from harness.command_options import (
@@ -99,6 +100,7 @@ main.add_typer(report_commands.app)
 main.add_typer(benchmark_commands.app)
 main.add_typer(power_commands.app)
 main.add_typer(study_commands.app)
+main.add_typer(shape_commands.app)
 
 
 @main.command()
@@ -118,11 +120,11 @@ def run(
     """Make what a study asks for, resume what was begun, and write its report."""
     from harness.launch import run_study
 
+    kept = open_store(store)
     loaded = load(study, only, seeds, settings, plugin, results if tuned else None)
-    code = run_study(
-        loaded, open_store(store), results, workers=workers, threads=threads, retry=retry
+    raise typer.Exit(
+        run_study(loaded, kept, results, workers=workers, threads=threads, retry=retry)
     )
-    raise typer.Exit(code)
 
 
 @main.command()
@@ -143,7 +145,7 @@ def tune(
     """Try settings in their ranges, and write the best by validation for `run --tuned`."""
     from harness.tune import tune as tune_study
 
-    loaded, kept = load(study, only, "", settings, plugin), open_store(store)
+    kept, loaded = open_store(store), load(study, only, "", settings, plugin)
     raise typer.Exit(
         tune_study(
             loaded, kept, results, trials=trials, workers=workers, threads=threads, retry=retry
@@ -168,8 +170,9 @@ def plan(
     """Show what a run would make, what is cached, and what it may cost. Writes nothing."""
     from harness.planner import make_plan, plan_text
 
+    kept = open_store(store)
     loaded = load(study, only, seeds, settings, plugin, results if tuned else None)
-    print(plan_text(make_plan(loaded, open_store(store)), every=every))
+    print(plan_text(make_plan(loaded, kept), every=every))
 
 
 @main.command()
@@ -185,9 +188,9 @@ def status(
     """Show the state of every cell: done, running, pending, blocked, or how it failed."""
     from harness.status import status_json, status_text
 
-    loaded = load(study, only, seeds, settings, plugin)
+    kept, loaded = open_store(store), load(study, only, seeds, settings, plugin)
     say = status_json if as_json else status_text
-    print(say(loaded, open_store(store)))
+    print(say(loaded, kept))
 
 
 @main.command()
@@ -205,7 +208,7 @@ def report(
     from harness.launch import write_results
     from harness.status import cell_states
 
-    loaded, kept = load(study, only, seeds, settings, plugin), open_store(store)
+    kept, loaded = open_store(store), load(study, only, seeds, settings, plugin)
     write_results(loaded, kept, results, cell_states(loaded.cells(), kept), again=True)
     page = results / loaded.name / "report.html"
     print(page)

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from harness.judge_keys import missing_keys
+from harness.local import DIGESTS, REMEMBERED
 from harness.planner import Plan, make_plan
 from harness.progress import watch
 from harness.run import run
@@ -31,6 +32,7 @@ def run_study(
 ) -> int:
     """Make a study and write its results; return the exit code of the command line."""
     plan = make_plan(study, store, code=False)
+    DIGESTS.keep(store.root / REMEMBERED)
     caught = 0
     if plan.to_make:
         caught = make(plan, store, workers=workers, threads=threads, retry=retry)

@@ -44,20 +44,20 @@ class LocalFolder:
 class Digests:
     """SHA-256 digests of files, remembered by path, size, modification time and inode.
 
-    They are kept between processes only where `remember_in` names a file.
+    A remembered digest is for planning: whoever reads a file hashes it anew (`checked`).
     """
 
     def __init__(self) -> None:
-        self.file: Path | None = None
         self.known: dict[str, str] = {}
+        self.kept: dict[str, str] = {}
 
-    def remember_in(self, file: Path) -> None:
-        """Take up the digests in a file, if it is there, and keep new ones in it."""
-        self.file = file
+    def recall(self, file: Path) -> None:
+        """Take up the digests that an earlier process kept in a file, if it is there."""
         try:
-            self.known |= dict(json.loads(file.read_text()))
+            self.kept = dict(json.loads(file.read_text()))
         except (OSError, ValueError, TypeError):
             return  # no file, or a torn one: that costs a hash, never an answer
+        self.known |= self.kept
 
     def of(self, path: Path) -> str:
         """Return the digest of a file, hashing it unless this very file was hashed before."""
@@ -65,24 +65,21 @@ class Digests:
         key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
         if key not in self.known:
             self.known[key] = file_digest(path)
-            self.keep()
         return self.known[key]
 
-    def forget(self) -> None:
-        """Hash everything again when asked next, as a run does when it starts."""
-        self.known.clear()
-
-    def keep(self) -> None:
-        """Write the digests to `file`, if there is one, whole or not at all."""
-        if self.file is None:
+    def keep(self, file: Path) -> None:
+        """Write the digests to a file, whole or not at all; nothing where it has them already."""
+        if self.known == self.kept:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.file.with_suffix(f".{os.getpid()}.part")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_suffix(f".{os.getpid()}.part")
         fresh.write_text(json.dumps(self.known, sort_keys=True))
-        fresh.replace(self.file)
+        fresh.replace(file)
+        self.kept = dict(self.known)
 
 
-DIGESTS = Digests()  # of this process: remember_in and forget are for the command line
+DIGESTS = Digests()  # of this process
+REMEMBERED = ".digests.json"  # in the store's folder
 
 
 def local_file(path: str | Path, digests: Digests = DIGESTS) -> LocalFile:

@@ -84,21 +84,36 @@ def test_a_folder_that_changed_after_planning_is_refused_with_both_digests(make,
         make(planned)
 
 
-def test_digests_are_remembered_by_inode_and_time_and_hashed_anew_when_told(tmp_path):
-    file = tmp_path / "data.jsonl"
+def test_kept_digests_spare_planning_the_hash_and_reading_never(tmp_path):
+    file, cache = tmp_path / "data.jsonl", tmp_path / "cache" / "digests.json"
     file.write_text("one")
     known = Digests()
-    known.remember_in(tmp_path / "cache" / "digests.json")
     before = known.of(file)
+    known.keep(cache)
     stat = file.stat()
     with file.open("r+") as same:  # same inode, size and time, other bytes: only hashing can tell
         same.write("two")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     again = Digests()
-    again.remember_in(tmp_path / "cache" / "digests.json")
-    assert again.of(file) == before
-    again.forget()
-    assert again.of(file) == file_digest(file) != before
+    again.recall(cache)
+    planned = local_file(file, again)
+    assert planned.sha256 == before != file_digest(file)
+    with pytest.raises(ValueError, match="has changed since the study was planned"):
+        planned.checked()
+
+
+def test_digests_that_a_file_has_already_are_not_written_again(tmp_path):
+    file, cache = tmp_path / "data.jsonl", tmp_path / "digests.json"
+    file.write_text("one")
+    known = Digests()
+    known.of(file)
+    known.keep(cache)
+    written = cache.stat()
+    again = Digests()
+    again.recall(cache)
+    again.of(file)
+    again.keep(cache)
+    assert (cache.stat().st_ino, cache.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
 
 
 def test_a_torn_digest_cache_costs_a_hash_and_nothing_else(tmp_path):
@@ -106,7 +121,7 @@ def test_a_torn_digest_cache_costs_a_hash_and_nothing_else(tmp_path):
     file.write_text("one")
     (tmp_path / "digests.json").write_text('{"half')
     known = Digests()
-    known.remember_in(tmp_path / "digests.json")
+    known.recall(tmp_path / "digests.json")
     assert known.of(file) == file_digest(file)
 
 
