@@ -190,12 +190,14 @@ def row_of(pair: Pair, split: Split) -> Mapping[str, Any]:
     }
 
 
-@stage(makes=Preferences, version=2)
+@stage(makes=Preferences, version=3)
 def judged_pairs(out: Draft, table: Pairs, *, split: Split, labels: Labels, seed: int) -> None:
     """Write a split's rows as pairs whose sides a coin has swapped, p1 saying which is better.
 
     Permuted labels are the same labels dealt out anew within each axis: a placebo on the same rows.
+    Reserved rows say that they taught a labeller, so that no method's own budget is charged them.
     """
+    source = "human" if labels == "noisy" else labels
     rows = []
     for row in table:
         if row["split"] != split:
@@ -213,15 +215,13 @@ def judged_pairs(out: Draft, table: Pairs, *, split: Split, labels: Labels, seed
                 "p1": float(not swapped),
                 "axis": row["axis"],
                 "population": None,
-                "source": "human" if labels == "noisy" else labels,
+                "source": "labeller" if split == RESERVED else source,
                 "strength": row["strength"],
             }
         )
     if labels == "permuted":
         rows = permuted(rows, seed)
-    written = write_rows(out, rows)
-    if split == TRAIN:
-        out.add(labels_used=written)
+    out.add(labels_used=write_rows(out, rows))
 
 
 def permuted(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:

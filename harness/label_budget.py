@@ -17,7 +17,8 @@ from harness.stage import Artifact
 if TYPE_CHECKING:
     from harness.store import Store
 
-KINDS = ("human", "ai", "ai_principle", "ai_revision", "oracle", "permuted")
+# "labeller": people's judgements that a labeller learnt from, and through it what it labels.
+KINDS = ("human", "ai", "ai_principle", "ai_revision", "oracle", "permuted", "labeller")
 JUDGEMENT = ("pair_id", "axis", "population", "source")  # rows alike in these are one
 Label = tuple[str, ...]
 

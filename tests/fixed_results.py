@@ -216,7 +216,7 @@ def write_curves(folder, labels=("dpo",), seeds=(0,)):
 def labels_of(label):
     """Return labels in all, tokens and memory of evaluation, and labels by kind."""
     human = 4000 if label in ("dpo", "best_of_n") else 0
-    return [human, 51000, 2**29, human, 0, 0, 0, 0, 0]
+    return [human, 51000, 2**29, human, 0, 0, 0, 0, 0, 0]
 
 
 def write_results(

@@ -9,12 +9,18 @@ from conftest import SHARED
 from tiny import byte_tokenizer, tiny_policy
 
 from harness import registry
+from harness.artifacts import Preferences
 from harness.data import Source, jsonl, read_pairs
 from harness.draft import Draft
+from harness.judges import fitted
+from harness.label_budget import LabelBudget
 from harness.local import local_file
 from harness.models import base_policy, encode
 from harness.row_formats import Columns, Pair, judgements, said
+from harness.run import in_order
 from harness.splits import Shares
+from harness.stages.label import relabel
+from harness.stages.prefer import prefer
 
 COLUMNS = Columns()
 WHOLE = Columns(prompt="")
@@ -360,6 +366,34 @@ def test_reserved_rows_are_kept_from_every_method_and_are_apart_by_conversation(
     for part in (data.prompts, data.validation, data.test, data.demonstrations):
         assert not kept & {row["messages"][0]["content"] for row in make(part)}
     assert plan(written(tmp_path, rows(60))).reserved is None
+
+
+def test_labels_that_teach_a_labeller_are_counted_as_such_where_its_verdicts_are_trained_on(
+    make, tmp_path
+):
+    """30 pairs are reserved and the others are the methods': RLAIF's rows have their labels."""
+    data = plan(written(tmp_path, rows(60)), reserved=0.5, assistant="base")
+    people = data.preferences(None)
+    judge = fitted(data, learning_rate=1e-3)
+    ai = relabel(people, judge=judge, source="ai", seed=0)
+    policies = [prefer(tiny_policy(seed=0), pairs, seed=0) for pairs in (people, ai)]
+    closures = [[a for a in in_order([policy]) if a != policy] for policy in policies]
+    opened = {a.id: make(a) for trained in closures for a in trained if isinstance(a, Preferences)}
+    count = len(opened[people.id].rows())
+    store = Opened(opened)
+    found = [LabelBudget(store).count([*c, p]) for c, p in zip(closures, policies, strict=True)]
+    assert found == [{"human": count}, {"ai": count, "labeller": 30}]
+    assert 0 < count < 30
+
+
+class Opened(dict):
+    """Artifacts by id, as a store has them."""
+
+    def __contains__(self, artifact):
+        return dict.__contains__(self, artifact.id)
+
+    def open(self, artifact):
+        return self[artifact.id]
 
 
 def test_digests_of_the_rows_used_follow_the_rows_and_not_their_order(make, tmp_path):

@@ -8,7 +8,8 @@ from harness.label_budget import KINDS
 from harness.report.grid import Cell, Table, counted, table
 from harness.report.tables import Block, Matrix, sums
 
-PEOPLE, MODELS = ("human", "oracle", "permuted"), ("ai", "ai_principle", "ai_revision")
+PEOPLE = ("human", "oracle", "permuted", "labeller")
+MODELS = ("ai", "ai_principle", "ai_revision")
 COUNTED = {
     "tokens_generated": "tokens generated",
     "tokens_trained": "tokens trained",

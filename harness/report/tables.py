@@ -315,5 +315,5 @@ def at_chance(matrix: Matrix, block: Block) -> dict[str, float]:
 
 
 def sums(cells: Sequence[Mapping[str, str]], column: str) -> list[float]:
-    """Return a cost column of some cells as numbers."""
-    return [float(cell[column] or 0) for cell in cells]
+    """Return a cost column of some cells as numbers, 0 where results are older than the column."""
+    return [float(cell.get(column) or 0) for cell in cells]
