@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from harness import (
     benchmark_commands,
+    mirror_commands,
     plugin_commands,
     power_commands,
     rating_commands,
@@ -22,11 +23,13 @@ from harness import (
     shape_commands,
     study_commands,
 )
+from harness.command_examples import example_of
 from harness.command_options import (
     NONE,
     RESULTS,
     STORE,
     Identity,
+    MirrorFolder,
     Only,
     Plugins,
     Results,
@@ -74,6 +77,13 @@ class Commands(TyperGroup):
             args = ["run", *args]
         return super().parse_args(context, args)
 
+    def get_command(self, context: Any, name: str) -> Any:
+        """Return a command by its name, its help with examples at the end."""
+        found = super().get_command(context, name)
+        if found is not None:
+            found.epilog = example_of(name)
+        return found
+
     def invoke(self, context: Any) -> Any:
         """Run a command; bad input is said on one list and ends with exit code 2."""
         from harness.study_file import InputError
@@ -98,6 +108,7 @@ main.add_typer(plugin_commands.app)
 main.add_typer(rating_commands.app)
 main.add_typer(report_commands.app)
 main.add_typer(benchmark_commands.app)
+main.add_typer(mirror_commands.app)
 main.add_typer(power_commands.app)
 main.add_typer(study_commands.app)
 main.add_typer(shape_commands.app)
@@ -109,6 +120,7 @@ def run(
     only: Only = "",
     seeds: Seeds = "",
     settings: Set = NONE,
+    mirror: MirrorFolder = None,
     tuned: Tuned = False,
     retry: Retry = False,
     workers: Workers = None,
@@ -121,7 +133,7 @@ def run(
     from harness.launch import run_study
 
     kept = open_store(store)
-    loaded = load(study, only, seeds, settings, plugin, results if tuned else None)
+    loaded = load(study, only, seeds, settings, plugin, results if tuned else None, mirror)
     raise typer.Exit(
         run_study(loaded, kept, results, workers=workers, threads=threads, retry=retry)
     )
@@ -132,6 +144,7 @@ def tune(
     study: StudyName,
     only: Only = "",
     settings: Set = NONE,
+    mirror: MirrorFolder = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials of each row instead of the study's number.")
     ] = None,
@@ -145,7 +158,7 @@ def tune(
     """Try settings in their ranges, and write the best by validation for `run --tuned`."""
     from harness.tune import tune as tune_study
 
-    kept, loaded = open_store(store), load(study, only, "", settings, plugin)
+    kept, loaded = open_store(store), load(study, only, "", settings, plugin, mirror=mirror)
     raise typer.Exit(
         tune_study(
             loaded, kept, results, trials=trials, workers=workers, threads=threads, retry=retry
@@ -159,6 +172,7 @@ def plan(
     only: Only = "",
     seeds: Seeds = "",
     settings: Set = NONE,
+    mirror: MirrorFolder = None,
     tuned: Tuned = False,
     every: Annotated[
         bool, typer.Option("--all", help="List all artifacts with their settings.")
@@ -171,7 +185,7 @@ def plan(
     from harness.planner import make_plan, plan_text
 
     kept = open_store(store)
-    loaded = load(study, only, seeds, settings, plugin, results if tuned else None)
+    loaded = load(study, only, seeds, settings, plugin, results if tuned else None, mirror)
     print(plan_text(make_plan(loaded, kept), every=every))
 
 
@@ -181,6 +195,7 @@ def status(
     only: Only = "",
     seeds: Seeds = "",
     settings: Set = NONE,
+    mirror: MirrorFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     plugin: Plugins = NONE,
     store: StoreFolder = STORE,
@@ -188,7 +203,7 @@ def status(
     """Show the state of every cell: done, running, pending, blocked, or how it failed."""
     from harness.status import status_json, status_text
 
-    kept, loaded = open_store(store), load(study, only, seeds, settings, plugin)
+    kept, loaded = open_store(store), load(study, only, seeds, settings, plugin, mirror=mirror)
     say = status_json if as_json else status_text
     print(say(loaded, kept))
 
@@ -199,6 +214,7 @@ def report(
     only: Only = "",
     seeds: Seeds = "",
     settings: Set = NONE,
+    mirror: MirrorFolder = None,
     show_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     plugin: Plugins = NONE,
     store: StoreFolder = STORE,
@@ -208,7 +224,7 @@ def report(
     from harness.launch import write_results
     from harness.status import cell_states
 
-    kept, loaded = open_store(store), load(study, only, seeds, settings, plugin)
+    kept, loaded = open_store(store), load(study, only, seeds, settings, plugin, mirror=mirror)
     write_results(loaded, kept, results, cell_states(loaded.cells(), kept), again=True)
     page = results / loaded.name / "report.html"
     print(page)
@@ -283,11 +299,12 @@ def export(
 def gc(
     studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="What to keep.")],
     delete: Annotated[bool, typer.Option("--delete", help="Act; without it, only list.")] = False,
+    mirror: MirrorFolder = None,
     plugin: Plugins = NONE,
     store: StoreFolder = STORE,
 ) -> None:
     """List, or delete, the artifacts that none of the given studies reaches."""
     from harness.find import collect_garbage
 
-    loaded = [load(study, "", "", [], plugin) for study in studies]
+    loaded = [load(study, "", "", [], plugin, mirror=mirror) for study in studies]
     print(collect_garbage(loaded, open_store(store), delete=delete))

@@ -1,7 +1,8 @@
 """What every setting of our plugins means, in a sentence: one word, one meaning, everywhere.
 
-Keys are a setting's name, or `plugin.name` where a plugin means something of its own by it. The
-tables of the READMEs and `list KIND NAME` are made of them; a test holds them complete.
+Keys are a setting's name, or `plugin.name` where a plugin means something of its own by it, and so
+do those whose names begin as its name and go on with an underscore. The tables of the READMEs are
+made of them; a test holds them complete.
 """
 
 from __future__ import annotations
@@ -131,24 +132,20 @@ ROWS: Final[Mapping[str, str]] = {
     "reserved": "share of the conversations that only the judge `fitted` learns from",
     "assistant": 'who criticises and compares: "base", a folder, or "org/name@commit"',
 }
-WORLD: Final[Mapping[str, str]] = {
-    "world": "number of the generated county; the shipped weights know 0",
-    "budget": "judgements a seed, one to each train prompt",
-    "demonstrations": "demonstrations that SFT imitates",
-    "validation": "validation prompts",
-    "test": "test prompts",
-    "probes": "questions of each capability probe",
-    "strength": "whether the strength that annotators perceive is bought with each label",
-    "minority": "share of judgements by the second population of annotators",
-    "other_axis": "share of judgements on the axis that the prompt's tag does not suggest",
-    "flips": "share of labels that are turned round",
-    "temperature": "of the annotators' Bradley-Terry choice: higher is noisier",
-    "learning_rate": "learning rate of the other policy, whose answers are judged",
-}
-WORLDS = ("hamlet", "hamlet_foreign", "hamlet_scarce")
 DATASETS: Final[Mapping[str, str]] = {
     **ROWS,
-    **{f"{name}.{key}": meaning for name in WORLDS for key, meaning in WORLD.items()},
+    "hamlet.world": "number of the generated county; the shipped weights know 0",
+    "hamlet.budget": "judgements a seed, one to each train prompt",
+    "hamlet.demonstrations": "demonstrations that SFT imitates",
+    "hamlet.validation": "validation prompts",
+    "hamlet.test": "test prompts",
+    "hamlet.probes": "questions of each capability probe",
+    "hamlet.strength": "whether the strength that annotators perceive is bought with each label",
+    "hamlet.minority": "share of judgements by the second population of annotators",
+    "hamlet.other_axis": "share of judgements on the axis that the prompt's tag does not suggest",
+    "hamlet.flips": "share of labels that are turned round",
+    "hamlet.temperature": "of the annotators' Bradley-Terry choice: higher is noisier",
+    "hamlet_foreign.learning_rate": "learning rate of the other policy, whose answers are judged",
 }
 JUDGES: Final[Mapping[str, str]] = {
     "path": "folder of the model; beside the study",
@@ -210,4 +207,5 @@ GLOSSARY: Final[Mapping[Kind, Mapping[str, str]]] = MappingProxyType(
 def meaning(kind: Kind, plugin: str, setting: str) -> str:
     """Return what a setting means, or nothing for one of somebody else's that we do not know."""
     known = GLOSSARY[kind]
-    return known.get(f"{plugin}.{setting}", known.get(setting, ""))
+    names = (f"{plugin}.{setting}", f"{plugin.split('_')[0]}.{setting}", setting)
+    return next((known[name] for name in names if name in known), "")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,7 +101,8 @@ def test_every_setting_of_ours_has_a_meaning(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_meaning_is_of_a_setting_that_is_gone(kind):
     discover()
-    used = {name for p in ours(kind) for s in p.settings for name in (s, f"{p.name}.{s}")}
+    owners = [(owner, p) for p in ours(kind) for owner in (p.name, p.name.split("_")[0])]
+    used = {name for owner, p in owners for s in p.settings for name in (s, f"{owner}.{s}")}
     assert set(GLOSSARY[kind]) - used == set()
 
 
@@ -153,6 +157,119 @@ def test_a_table_leaves_out_columns_that_nobody_fills_and_escapes_bars():
         "| a | c |\n| --- | --- |\n| 1 | x\\|y |\n| 2 | z |"
     )
     assert table(("a",), []) == ""
+
+
+def parts(*languages: str) -> list[tuple[str, str, str]]:
+    """Return (language, name, text) of the fenced blocks of all READMEs, in their order."""
+    folders = ("methods", "evals", "harness")  # a study stands after the plugins that it uses
+    found = [FENCE.findall(readme(folder).read_text(encoding="utf-8")) for folder in folders]
+    return [part for blocks in found for part in blocks if part[0] in languages]
+
+
+def shown() -> list[list[str]]:
+    """Return the words of every command that a console block shows, in their order."""
+    lines = [line for _, _, text in parts("console") for line in text.splitlines()]
+    return [shlex.split(line)[2:] for line in lines if line.startswith("$ run-matrix ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return an empty folder with the files that the READMEs show, as a reader would copy them."""
+    place = tmp_path_factory.mktemp("reader")
+    for _, name, text in parts("python", "toml"):
+        if name:
+            (place / name).write_text(text, encoding="utf-8")
+    return place
+
+
+def in_folder(folder: Path, words: list[str]) -> str:
+    """Return what a command prints in a folder; it must succeed."""
+    command = [sys.executable, str(ROOT / "run_matrix.py"), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_each_kind_of_plugin_is_shown_whole_in_one_file(folder):
+    assert {file.name for file in folder.iterdir()} == {
+        "raft.py", "target_length.py", "sums.py", "terse.py", "mine.toml",
+    }  # fmt: skip
+    for file in folder.glob("*.py"):
+        modules = re.findall(r"^from (harness\S*|methods\S*|evals\S*)", file.read_text(), re.M)
+        assert set(modules) == {"harness"}, file.name
+
+
+def test_every_toml_block_is_toml():
+    import tomllib
+
+    for _, _, text in parts("toml"):
+        assert tomllib.loads(text)
+
+
+def test_every_console_line_parses():
+    from typer.main import get_command
+
+    from harness.commands import main
+
+    group = get_command(main)
+    assert len(shown()) > 10
+    for name, *words in shown():
+        group.commands[name].make_context(name, list(words))  # raises on an unknown option
+
+
+def test_every_command_teaches_by_examples_that_parse():
+    from typer.main import get_command
+
+    from harness.command_examples import EXAMPLES, example_of
+    from harness.commands import main
+
+    group = get_command(main)
+    assert set(EXAMPLES) == set(group.commands)
+    for name, lines in EXAMPLES.items():
+        assert f"run_matrix.py {lines[0][0]}" in example_of(name)
+        for line, _ in lines:
+            command, *words = shlex.split(line)
+            assert command == name
+            group.commands[name].make_context(name, words)  # raises on an unknown option
+
+
+def test_the_help_of_a_command_ends_with_its_examples():
+    from typer.testing import CliRunner
+
+    from harness.commands import main
+
+    said = CliRunner().invoke(main, ["why", "--help"])
+    assert said.exit_code == 0
+    assert said.output.rstrip().endswith(
+        "Examples:\n    run_matrix.py why demo:dpo/0\n"
+        "        never made, failed, or made by another recipe"
+    )
+
+
+@pytest.mark.slow
+def test_what_the_readmes_show_runs_from_an_empty_folder(folder):
+    quick = [words for words in shown() if words[0] not in ("check", "run", "status")]
+    said = {" ".join(words): in_folder(folder, words) for words in quick}
+    assert "raft " in said["list methods --plugin raft.py"]
+    assert "target_length " in said["list suites --plugin target_length.py"]
+    assert "2 cells = 1 base x 1 dataset x 2 methods x 1 seed" in said["plan mine.toml"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raft", "target_length", "sums", "terse"])
+def test_what_the_readmes_show_conforms(folder, name):
+    assert ["check", f"{name}.py"] in shown()
+    assert "FAILED" not in in_folder(folder, ["check", f"{name}.py"])
+
+
+@pytest.mark.slow
+def test_the_study_of_ones_own_parts_runs_to_its_report(folder):
+    assert ["run", "mine.toml"] in shown()
+    in_folder(folder, ["run", "mine.toml", "--workers", "1"])
+    assert "2 done" in in_folder(folder, ["status", "mine.toml"])
+    scores = (folder / "results" / "mine" / "scores.csv").read_text()
+    assert "mine,hamlet,sums,raft,raft,0,target_length,diagnostics,off_target" in scores
+    assert ",judged_win_rate,true,greedy,Terse," in scores
 
 
 if __name__ == "__main__":
