@@ -25,7 +25,8 @@ class Fit:
 
     best-of-n: R = d (alpha - beta d); rl: R = d (alpha - beta log d). `residual` is the weighted
     root mean square on the scale of the rewards, `df` points less two. `near` counts the points
-    left out for lying too near SFT. `first` and `last` are the distances observed.
+    left out for lying too near SFT. `first` and `last` are the distances observed. `covariance` is
+    that of the coefficients: of alpha, of both, of beta.
     """
 
     form: Form
@@ -38,6 +39,7 @@ class Fit:
     near: int
     first: float
     last: float
+    covariance: tuple[float, float, float]
 
     def reward(self, distance: float) -> float:
         """Return the fitted gold reward at a distance, SFT's being 0."""
@@ -61,6 +63,32 @@ class Fit:
             return None  # farther than a float can say
         at = math.exp(self.alpha / self.beta - 1)
         return at, self.beta * at
+
+    @property
+    def peak_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the distance at which the fit turns, None where it has no end.
+
+        The distance grows with alpha / beta in both forms, so its ends are those of this ratio's
+        interval (Fieller 1954), which is bounded where beta is surely not 0.
+        """
+        if self.beta_low <= 0:
+            return None
+        of_alpha, of_both, of_beta = self.covariance
+        ratio, t = self.alpha / self.beta, critical(ALPHA, self.df)
+        g = t**2 * of_beta / self.beta**2
+        if of_beta == 0:
+            return self.turned(ratio), self.turned(ratio)
+        inner = of_alpha - 2 * ratio * of_both + ratio**2 * of_beta
+        inner -= g * (of_alpha - of_both**2 / of_beta)
+        half = t / self.beta * math.sqrt(max(inner, 0.0)) / (1 - g)
+        centre = (ratio - g * of_both / of_beta) / (1 - g)
+        return self.turned(centre - half), self.turned(centre + half)
+
+    def turned(self, ratio: float) -> float:
+        """Return the distance at which a curve with this alpha / beta turns down."""
+        if self.form == "best-of-n":
+            return max(ratio / 2, 0.0)
+        return math.exp(min(ratio - 1, 700.0))
 
     @property
     def turns(self) -> bool:
@@ -104,12 +132,13 @@ def fit(
     rest = r / s - x @ beta
     df = len(d) - 2
     spread = float(rest @ rest) / df
-    error = math.sqrt(spread * float(np.linalg.inv(x.T @ x)[1, 1]))
-    half = critical(ALPHA, df) * error
+    inverse = spread * np.linalg.inv(x.T @ x)
+    covariance = (float(inverse[0, 0]), float(inverse[0, 1]), float(inverse[1, 1]))
+    half = critical(ALPHA, df) * math.sqrt(covariance[2])
     residual = math.sqrt(float(rest @ rest) / float((1 / s**2).sum()))
     return Fit(
         form, float(beta[0]), float(beta[1]), float(beta[1]) - half, float(beta[1]) + half,
-        residual, df, near, float(d.min()), float(d.max()),
+        residual, df, near, float(d.min()), float(d.max()), covariance,
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from harness.report.regraded import (
     kept,
     kept_whole,
     regraded,
-    regraded_table,
+    regraded_tables,
 )
 from harness.report.split import split_table
 from harness.report.table_files import as_csv, as_latex
@@ -538,11 +538,21 @@ def test_orderings_under_other_weights_are_reported_in_the_embedded_world_alone(
 
     monkeypatch.setattr(fixed_results, "items", found)
     folder = write_results(tmp_path)
-    made = regraded_table(Matrix(folder), ONLY, folder, "weights")
+    made, helpful, _ = regraded_tables(Matrix(folder), ONLY, folder, "weights")
     dpo = next(row for row in made.rows if row[0].text == "dpo")
     assert (dpo[1].order, dpo[2].text) == (pytest.approx(0.8 + 0.3), "100.0%")
+    square = {
+        (row[0].text, name): cell for row in helpful.rows for name, cell in named(helpful, row)
+    }
+    assert (square["dpo", "sft"].text, square["sft", "dpo"].text) == ("> 100.0%", "< 100.0%")
+    assert square["best_of_n", "sft"].text == "= 100.0%"
     write_results(tmp_path, embedded_world=False)
-    assert regraded_table(Matrix(folder), ONLY, folder, "weights") is None
+    assert regraded_tables(Matrix(folder), ONLY, folder, "weights") == []
+
+
+def named(table, row):
+    """Return the cells of a row behind its first, with their columns' names."""
+    return list(zip(table.columns, row, strict=True))[1:]
 
 
 def test_safety_is_split_by_kind_where_clusters_name_kinds(tmp_path, monkeypatch):

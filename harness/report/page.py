@@ -21,7 +21,7 @@ from harness.report.headline import headline, headline_metrics, metric_table, na
 from harness.report.judging import judge_table, judge_warnings
 from harness.report.lengths import win_table
 from harness.report.paired import matrix_table
-from harness.report.regraded import regraded_table
+from harness.report.readings import Readings, block_readings, study_readings
 from harness.report.split import split_table
 from harness.report.table_files import write_tables
 from harness.report.tables import Block, Matrix
@@ -51,7 +51,7 @@ class Comparison:
     tax: Table | None
     split: Table | None
     wins: Table | None
-    regraded: Table | None
+    readings: Readings
     control: Table
     budget: Table
     rest: Sequence[Table]
@@ -59,7 +59,7 @@ class Comparison:
     @property
     def more(self) -> list[Table]:
         """What follows the comparison with SFT: all pairs, tax, safety, win rates."""
-        some = [*self.paired, self.tax, self.split, self.wins, self.regraded]
+        some = [*self.paired, self.tax, self.split, self.wins, *self.readings.tables]
         return [t for t in some if t is not None]
 
     @property
@@ -81,6 +81,7 @@ class Report:
     methods: Table
     comparisons: Sequence[Comparison]
     completeness: Table
+    readings: Readings = field(default_factory=Readings)
     judges: Table | None = None
     examples: Sequence[dict[str, Any]] = field(default=())
     provenance: Sequence[Table] = field(default=())
@@ -92,6 +93,7 @@ class Report:
         """All tables, in the order of the page."""
         compared = [table for block in self.comparisons for table in block.tables]
         judges = [self.judges] if self.judges else []
+        compared += self.readings.tables
         return [*compared, *judges, self.completeness, self.methods, *self.provenance]
 
     @property
@@ -118,6 +120,7 @@ def build(matrix: Matrix, folder: Path) -> Report:
         methods=ledgers.methods(matrix),
         comparisons=[compare(matrix, block, folder) for block in matrix.blocks],
         completeness=ledgers.completeness(matrix),
+        readings=study_readings(matrix, folder),
         judges=judge_table(folder),
         examples=[in_order(example, matrix.labels) for example in facts["examples"]],
         provenance=list(ledgers.provenance(matrix)),
@@ -136,19 +139,20 @@ def compare(matrix: Matrix, block: Block, folder: Path) -> Comparison:
     """Return everything about one block."""
     first = headline_metrics(matrix)
     rest = [metric for metric in matrix.metrics.values() if metric not in first]
+    readings = block_readings(matrix, block, folder)
     return Comparison(
         name=f"base {block.base}, dataset {block.dataset}",
         summary=list(summary(matrix, block)),
         answer=answer(matrix, block),
         warnings=list(warnings(matrix, block)),
-        pictures=draw_all(matrix, block, folder / "figures"),
+        pictures=[*draw_all(matrix, block, folder / "figures"), *readings.pictures],
         first=headline(matrix, block),
         headline=[metric_table(matrix, block, metric) for metric in first],
         paired=list(paired_tables(matrix, block)),
         tax=tax_table(matrix, block, named("t5_tax", block)),
         split=split_table(matrix, block, named("t8_safety", block)),
         wins=win_table(matrix, block, folder, named("win_rates", block)),
-        regraded=regraded_table(matrix, block, folder, named("other_weights", block)),
+        readings=readings,
         control=ledgers.control_table(matrix, block, named("t3_control", block)),
         budget=budget(matrix, block, named("t4_budget", block)),
         rest=[metric_table(matrix, block, metric) for metric in rest],

@@ -7,6 +7,7 @@ and all answers are graded again from the findings that were kept.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,40 +26,82 @@ FACTOR = 2.0  # a weight is at most this many times larger or smaller
 GRADED = "gold_help"  # its items keep the findings of both axes
 AXES = ("helpful", "safe")
 ROWS_AT_ONCE = 2_000
+SURE = 0.95  # an order that fewer weightings keep is greyed
 KINDS = tuple(WEIGHTS)
 
 
-def regraded_table(matrix: Matrix, block: Block, folder: Path, name: str) -> Table | None:
-    """Return how often each row's order against SFT survives; None outside the embedded world."""
+def regraded_tables(matrix: Matrix, block: Block, folder: Path, name: str) -> list[Table]:
+    """Return how often each order survives, against SFT and between all rows, an axis a table.
+
+    None outside the embedded world, and where SFT or all other rows are holes.
+    """
     decoding = next(iter(matrix.decodings), "")
     found = read_findings(folder, block, decoding) if matrix.facts["embedded_world"] else {}
     nothing = not any(answers.any() for answers, _ in found.values())
     if matrix.reference not in found or len(found) < 2 or nothing:
-        return None
+        return []
     weights = drawn_weights(np.random.default_rng(0))
     labels = [label for label in matrix.labels if label in found]
     means = {label: regraded(*found[label], weights) for label in labels}
+    first = against_sft(means, matrix.reference, decoding, name)
+    if len(labels) < 3:
+        return [first]
+    return [first, *(between(means, axis, decoding, name) for axis in range(len(AXES)))]
+
+
+def against_sft(means: Mapping[str, Array], sft: str, decoding: str, name: str) -> Table:
+    """Return each row's difference to SFT and how often its sign survives."""
     rows: list[list[Cell | str]] = []
-    for label in labels:
-        if label == matrix.reference:
+    for label in means:
+        if label == sft:
             continue
         cells: list[Cell | str] = [label]
         for axis in range(len(AXES)):
-            moved = means[label][axis] - means[matrix.reference][axis]
+            moved = means[label][axis] - means[sft][axis]
             cells += [
                 Cell(number(moved[0], sign=True), order=float(moved[0])),
                 share_cell(kept(moved)),
             ]
         rows.append(cells)
-    whole = [kept_whole(np.stack([means[label][axis] for label in labels])) for axis in (0, 1)]
+    whole = [kept_whole(np.stack([means[label][axis] for label in means])) for axis in (0, 1)]
     note = (
         f"At {decoding}, over {DRAWS:,} weightings in which every weight of the world's grade is "
         f"multiplied by a factor between 1/{FACTOR:g} and {FACTOR:g}: the share that keeps the "
         "sign of the difference, whether or not that is distinguishable from noise. The whole "
         f"order of rows is kept by {whole[0]:.0%} (helpful) and {whole[1]:.0%} (safe)."
     )
-    columns = ["row", *(c for axis in AXES for c in (f"{axis}, minus SFT", "sign kept"))]
+    columns = ["row", *(c for axis in AXES for c in (f"{axis}, minus {sft}", "sign kept"))]
     return table("Orderings under other weights", columns, rows, note, name=name)
+
+
+def between(means: Mapping[str, Array], axis: int, decoding: str, name: str) -> Table:
+    """Return the square of all pairs: the share of weightings that keep the order of the two."""
+    labels = list(means)
+    rows: list[list[Cell | str]] = []
+    for one in labels:
+        cells: list[Cell | str] = [one]
+        for other in labels:
+            if one == other:
+                cells.append("")
+                continue
+            moved = means[one][axis] - means[other][axis]
+            share = kept(moved)
+            sign = ">" if moved[0] > 0 else "<" if moved[0] < 0 else "="
+            faint = "faint" if share < SURE else ""
+            cells.append(Cell(f"{sign} {share:.1%}", order=share, kind=faint))
+        rows.append(cells)
+    note = (
+        f"At {decoding}: whether the row's mean grade is above (>) or below (<) the column's under "
+        f"the world's own weights, and the share of {DRAWS:,} other weightings that keep it so. "
+        f"Below {SURE:.0%} it is greyed: that order hangs on weights that nobody can justify."
+    )
+    return table(
+        f"Orderings of all rows under other weights: {AXES[axis]}",
+        ["row", *labels],
+        rows,
+        note,
+        name=f"{name}_{AXES[axis]}",
+    )
 
 
 def read_findings(folder: Path, block: Block, decoding: str) -> dict[str, tuple[Array, Array]]:
