@@ -17,9 +17,8 @@ from harness.statistics import (
     Claim,
     Key,
     MeanSquares,
+    Tails,
     as_table,
-    critical,
-    detectable,
     mean,
     mean_squares,
     two_level_error,
@@ -53,17 +52,18 @@ class Planned:
     seeds: int
     prompts: int
     stderr: float
-    df: float
+    tails: Tails
     claim: Claim
 
     def difference(self, tests: int = 1) -> float:
         """Return the smallest difference found, as the most extreme of a family of tests."""
-        return detectable(self.stderr, self.df, alpha=ALPHA / tests)
+        return self.tails.detectable(self.stderr, alpha=ALPHA / tests)
 
     @property
     def margin(self) -> float:
         """The smallest testable margin: (t(1 - alpha) + t(1 - (1 - power) / 2)) SE."""
-        return (critical(2 * ALPHA, self.df) + critical(1 - POWER, self.df)) * self.stderr
+        factor = self.tails.critical(2 * ALPHA) + self.tails.critical(1 - POWER)
+        return factor * self.stderr
 
 
 def variances(
@@ -124,13 +124,12 @@ def plan(found: Variances, *, seeds: int, prompts: int) -> Planned:
         raise ValueError(f"{seeds} seeds and {prompts} prompts are too few to plan with")
     if seeds < METHOD_SEEDS:
         stderr = math.sqrt((found.cluster + found.rest / seeds) / count)
-        return Planned(seeds, prompts, stderr, count - 1, "checkpoint")
+        return Planned(seeds, prompts, stderr, Tails(count - 1), "checkpoint")
     expected = MeanSquares(
         0.0, seeds, count,
         found.rest + count * found.seed, found.rest + seeds * found.cluster, found.rest,
     )  # fmt: skip
-    stderr, df = two_level_error(expected)
-    return Planned(seeds, prompts, stderr, df, "method")
+    return Planned(seeds, prompts, *two_level_error(expected), "method")
 
 
 def prompts_needed(

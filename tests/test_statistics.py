@@ -219,11 +219,77 @@ def test_clusters_that_do_not_match_the_values_are_refused():
         statistics.mean([1.0, 2.0], ["a"])
 
 
+def test_tails_without_a_share_of_seeds_are_students():
+    tails = statistics.Tails(7.5)
+    assert tails.p(-2.1) == pytest.approx(2 * stats.t.sf(2.1, 7.5))
+    assert tails.critical(0.05) == pytest.approx(stats.t.ppf(0.975, 7.5))
+
+
+def test_tails_of_few_seeds_are_the_heavier_of_student_and_the_mixture():
+    tails = statistics.Tails(20.0, 0.5, 2.0, 399.0)
+    mixed = stats.t.sf(3.0, 2) + stats.t.sf(3.0, 399)  # two-sided, half the weight each
+    assert tails.p(3.0) == pytest.approx(mixed)
+    assert mixed > 2 * stats.t.sf(3.0, 20)
+    assert statistics.Tails(2.5, 0.01, 2.0, 399.0).p(3.0) == pytest.approx(2 * stats.t.sf(3.0, 2.5))
+    alone = statistics.Tails(2.0, 1.0, 2.0, 399.0)  # all variance the seeds': t with S - 1
+    assert alone.critical(0.05) == pytest.approx(stats.t.ppf(0.975, 2))
+
+
+@pytest.mark.parametrize("alpha", [0.4, 0.1, 0.05, 0.002])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 1.0])
+def test_intervals_and_p_values_of_few_seeds_agree_at_every_level(alpha, share):
+    tails = statistics.Tails(6.0, share, 2.0, 399.0)
+    assert tails.p(tails.critical(alpha)) == pytest.approx(alpha, rel=1e-6)
+
+
+def errors(seeds, clusters, prompts_share, seeds_share, alphas, runs):
+    """Return how often 0 is left out at each level, from the law of the mean squares themselves.
+
+    The rest's mean square is 1 on average, the clusters' `prompts_share`; of the mean's variance
+    beyond the rest's, `seeds_share` is the seeds'.
+    """
+    rng = np.random.default_rng(16)
+    free = (seeds - 1, clusters - 1, (seeds - 1) * (clusters - 1))
+    size = (1 + seeds_share / (1 - seeds_share) * prompts_share, prompts_share, 1.0)
+    drawn = np.stack([m * rng.chisquare(f, runs) / f for m, f in zip(size, free, strict=True)])
+    sd = math.sqrt((size[0] + size[1] - size[2]) / (seeds * clusters))
+    missed = dict.fromkeys(alphas, 0)
+    for value, squares in zip(sd * rng.standard_normal(runs), drawn.T, strict=True):
+        found = statistics.MeanSquares(value, seeds, clusters, *squares)
+        stderr, tails = statistics.two_level_error(found)
+        p = tails.p(value / stderr)
+        for alpha in alphas:
+            missed[alpha] += p <= alpha
+    return [missed[alpha] / runs for alpha in alphas]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("clusters", [30, 400])
+def test_two_level_interval_covers_95_percent_whatever_share_the_seeds_have(seeds, clusters):
+    first = 0.05 / 26  # the first step of Holm for 13 methods on two axes
+    for prompts_share in (6.3, 20.0):
+        for seeds_share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.97):
+            once, early = errors(seeds, clusters, prompts_share, seeds_share, (0.05, first), 12_000)
+            assert 0.0325 <= once <= 0.0625  # 93.75 to 96.75: two errors of the count wider
+            assert early <= 2 * first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_two_level_interval_with_a_large_interaction_is_conservative_at_most(seeds):
+    for prompts_share in (1.0, 1.6, 2.5):  # of which the rest is most: the exception
+        for seeds_share in (0.0, 0.3, 0.6, 0.8, 0.9, 0.97):
+            (once,) = errors(seeds, 400, prompts_share, seeds_share, (0.05,), 12_000)
+            assert once <= 0.069
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "seed_sd", "prompt_sd", "rest", "highest"),
     [
         (3, 0.021, 0.4, 0.3, 0.967),
+        (3, 0.06, 0.4, 0.3, 0.967),  # seeds dominate
         (3, 0.0, 0.4, 0.3, 1.0),  # a known corner: conservative without any seed variance
         (5, 0.021, 0.4, 0.3, 0.967),
         (5, 0.0085, 0.4, 0.3, 0.967),

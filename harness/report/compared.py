@@ -85,6 +85,7 @@ def unpaired(ours: Estimate, theirs: Estimate) -> Estimate:
     total = sum(parts)
     spread = parts[0] ** 2 / ours.df + parts[1] ** 2 / theirs.df if ours.df and theirs.df else 0.0
     both = ours.claim == theirs.claim == "method"
+    by_seeds = sum(x.share * part for x, part in zip((ours, theirs), parts, strict=True))
     return estimate(
         ours.value - theirs.value,
         total**0.5,
@@ -93,6 +94,7 @@ def unpaired(ours: Estimate, theirs: Estimate) -> Estimate:
         clusters=min(ours.clusters, theirs.clusters),
         seeds=min(ours.seeds, theirs.seeds),
         claim="method" if both else "checkpoint",
+        share=by_seeds / total if both and total > 0 else 0.0,
     )
 
 
