@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,23 +204,43 @@ def right_padded(
 
 
 def opened_tokenizer(folder: Path, *, remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a folder; raise when it has no EOS token."""
+    """Return the tokenizer of a folder; ValueError where there is none, or it has no EOS token."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=remote_code
-    )
+    with naming(folder, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=remote_code
+        )
     if tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer in {folder} has no EOS token, so no answer would ever end")
     return tokenizer
 
 
 def require_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Raise ValueError saying how to give a chat template when there is none."""
+    """Raise ValueError saying how to give a chat template when there is none, or none that works.
+
+    One that does not show what the user said would ask every prompt alike, without a word.
+    """
+    from jinja2 import TemplateError
+
+    remedy = (
+        "Give one in the study under [bases.*]: "
+        'template = "plain" (User: ... Assistant: ...), or Jinja text between triple quotes'
+    )
     if not tokenizer.chat_template:
+        raise ValueError(f"the model in {folder} has no chat template. {remedy}")
+    asked = [{"role": "user", "content": "How many?"}]
+    manner = {"tokenize": False, "add_generation_prompt": True}
+    try:
+        shown = str(tokenizer.apply_chat_template(asked, **manner))
+    except TemplateError as error:
         raise ValueError(
-            f"the model in {folder} has no chat template. Give one in the study under [bases.*]: "
-            'template = "plain" (User: ... Assistant: ...), or Jinja text between triple quotes'
+            f"the chat template of the model in {folder} is broken: {error}. {remedy}"
+        ) from None
+    if "How many?" not in shown:
+        raise ValueError(
+            f"the chat template of the model in {folder} shows nothing of what the user says, but "
+            f"{shown[:40]!r}. {remedy}"
         )
 
 
@@ -242,16 +263,17 @@ def opened(
     Raises ValueError naming the tensors that are missing, unknown or of another shape.
     """
     model_files(folder)
-    model, info = quietly(
-        kind.from_pretrained,
-        folder,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=remote_code,
-        ignore_mismatched_sizes=True,  # reported below, with names
-        output_loading_info=True,
-        **settings,
-    )
+    with naming(folder, "model"):
+        model, info = quietly(
+            kind.from_pretrained,
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=remote_code,
+            ignore_mismatched_sizes=True,  # reported below, with names
+            output_loading_info=True,
+            **settings,
+        )
     problems = [
         f"{name.replace('_keys', '')}: {', '.join(sorted(map(str, info[name]))[:5])}"
         for name in ("missing_keys", "unexpected_keys", "mismatched_keys")
@@ -261,6 +283,23 @@ def opened(
         raise ValueError(f"the weights in {folder} do not fit its config.json: {problems}")
     loaded: PreTrainedModel = model
     return loaded
+
+
+@contextmanager
+def naming(folder: Path, what: str) -> Iterator[None]:
+    """Raise ValueError that names the folder where its files are torn, or none that is known."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise
+        said = str(error).strip().split("\n")[0].rstrip(":")
+        raise ValueError(
+            f"the {what} in {folder} cannot be read ({said}). Copy all files of the model again: "
+            "config.json, *.safetensors, tokenizer.json, tokenizer_config.json"
+        ) from error
 
 
 def quietly(call: Any, *args: Any, **kwargs: Any) -> Any:
