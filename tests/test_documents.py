@@ -206,6 +206,36 @@ def test_every_toml_block_is_toml():
         assert tomllib.loads(text)
 
 
+@pytest.mark.parametrize("folder", ["", "methods", "evals", "harness", "results"])
+def test_tables_of_a_study_that_a_readme_shows_say_nothing_unknown(folder, tmp_path):
+    import tomllib
+
+    from harness.study_file import Overrides
+    from harness.study_problems import check
+
+    discover()
+    wrong = re.compile(
+        r"unknown key|no such setting|no suite|no method|no dataset|no judge|must be"
+    )
+    blocks = FENCE.findall(readme(folder).read_text(encoding="utf-8"))
+    for language, name, text in blocks:
+        if language == "toml" and name != "mine.toml":  # that one needs its plugins, and is run
+            problems = check(tomllib.loads(text), tmp_path, Overrides())
+            assert [problem for problem in problems if wrong.search(problem)] == [], text
+
+
+def test_links_to_headings_lead_to_headings():
+    for folder in ("", "methods", "evals", "harness", "results"):
+        text = readme(folder).read_text(encoding="utf-8")
+        for link, place in re.findall(r"\]\(([^)#]*)#([^)]+)\)", text):
+            if link.startswith("https://"):
+                continue
+            target = (readme(folder).parent / link).resolve() if link else readme(folder)
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
+            slugs = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in headings]
+            assert place in slugs, f"{folder}/README.md: {link}#{place}"
+
+
 def test_every_console_line_parses():
     from typer.main import get_command
 
