@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,22 @@ EXAMPLE = '{"prompt": "...", "chosen": "...", "rejected": "..."}'
 def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a file, each with the words that name its place, such as "line 3".
 
-    Raises ValueError naming the place for what is no row, and for a file of an unknown kind.
+    Raises ValueError naming file and place for what is no row, for a file of an unknown kind, and
+    for one that is torn.
     """
+    from pyarrow import ArrowInvalid
+
+    try:
+        yield from unpacked(path)
+    except (EOFError, gzip.BadGzipFile, zlib.error, ArrowInvalid, csv.Error) as error:
+        raise ValueError(
+            f"{path}: {error}. The file is torn, or not of the kind that its name says: copy it "
+            "again"
+        ) from None
+
+
+def unpacked(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a file of any kind."""
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     if plain.suffix == ".parquet":
         from pyarrow import parquet
@@ -35,7 +50,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((f"row {number}", row) for number, row in enumerate(found, 1))
         return
     if plain.suffix not in KINDS:
-        raise ValueError(f"{path.name}: rows are read from {', '.join(KINDS)}, the text ones .gz")
+        raise ValueError(f"{path}: rows are read from {', '.join(KINDS)}, the text ones .gz")
     opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rb") as file:
         if plain.suffix == ".csv":
@@ -46,7 +61,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         else:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield f"line {number}", json_row(line, f"{path.name}, line {number}")
+                    yield f"line {number}", json_row(line, f"{path}, line {number}")
 
 
 def listed(content: bytes, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -54,12 +69,12 @@ def listed(content: bytes, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         rows = json.loads(content)
     except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+        raise ValueError(f"{path}: {unread(error)}") from None
     if not isinstance(rows, list):
-        raise ValueError(f"{path.name}: not a JSON list of objects such as {EXAMPLE}")
+        raise ValueError(f"{path}: not a JSON list of objects such as {EXAMPLE}")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise ValueError(f"{path.name}, row {number}: not a JSON object such as {EXAMPLE}")
+            raise ValueError(f"{path}, row {number}: not a JSON object such as {EXAMPLE}")
         yield f"row {number}", row
 
 
@@ -68,10 +83,17 @@ def json_row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{where}: {unread(error)}") from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: not a JSON object such as {EXAMPLE}")
     return row
+
+
+def unread(error: ValueError) -> str:
+    """Return why text is no JSON, with what to do about it."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{error}. Save the file as UTF-8"
+    return f"{error}. A row is one JSON object, such as {EXAMPLE}"
 
 
 def files_in(place: str | Path, pattern: str) -> tuple[LocalFile, ...]:

@@ -106,7 +106,7 @@ def judgements(path: Path, form: Columns | TwoAxes, axis: Axis) -> Iterator[Pair
         try:
             found = two_axes(row, form) if isinstance(form, TwoAxes) else said(row, form, axis)
         except ValueError as error:
-            raise ValueError(f"{path.name}, {place}: {error}") from None
+            raise ValueError(f"{path}, {place}: {error}") from None
         if isinstance(found, Liked):
             liked.append(found)
         else:
@@ -131,9 +131,9 @@ def said(row: Mapping[str, Any], columns: Columns, axis: Axis) -> Pair | Liked |
         strength = 1 + sum(gap > step for step in STRENGTHS)
     elif columns.strength:
         strength = strength_of(cell(row, columns.strength))
-    chosen, rejected = cell(row, columns.chosen), cell(row, columns.rejected)
+    chosen, rejected = said_in(row, columns.chosen), said_in(row, columns.rejected)
     if columns.prompt:
-        asked = asked_of(cell(row, columns.prompt))
+        asked = asked_of(said_in(row, columns.prompt))
         return Pair(asked, answer(chosen), answer(rejected), axis, strength)
     better, worse = conversation(chosen), conversation(rejected)
     if better is None or worse is None or better[:-1] != worse[:-1]:
@@ -147,8 +147,8 @@ def asked_and_answered(
 ) -> tuple[tuple[Message, ...], str]:
     """Return prompt and answer of a row, which may stand in one conversation."""
     if prompt:
-        return asked_of(cell(row, prompt)), answer(cell(row, completion))
-    whole = conversation(cell(row, completion))
+        return asked_of(said_in(row, prompt)), answer(said_in(row, completion))
+    whole = conversation(said_in(row, completion))
     if whole is None:
         raise ValueError("the transcript's turns do not alternate between Human and Assistant")
     return tuple(whole[:-1]), whole[-1]["content"]
@@ -227,6 +227,14 @@ def cell(row: Mapping[str, Any], name: str) -> Any:
                 'rejected), and prompt = "" if the answers hold the whole conversation'
             )
         value = value[key]
+    return value
+
+
+def said_in(row: Mapping[str, Any], name: str) -> Any:
+    """Return text or messages of a row; raise ValueError where the column is there and empty."""
+    value = cell(row, name)
+    if value is None:
+        raise ValueError(f"column {name!r} is null; give text or messages, or leave the row out")
     return value
 
 

@@ -237,6 +237,11 @@ SAID = {"role": "assistant", "content": "So."}
         ({"prompt": "a", "rejected": "b"}, COLUMNS, "no column 'chosen'.*Name the columns"),
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, COLUMNS, "messages are a list such as"),
         (
+            {"prompt": "a", "chosen": None, "rejected": "b"},
+            COLUMNS,
+            "column 'chosen' is null; give",
+        ),
+        (
             {"prompt": [{"role": "human", "content": "x"}], "chosen": "a", "rejected": "b"},
             COLUMNS,
             "role 'human': a role is one of system, user, assistant",
@@ -267,7 +272,7 @@ def test_a_bad_line_is_named_with_its_number_and_the_remedy(tmp_path, line, colu
     file = written(tmp_path, [good, line])
     with pytest.raises(ValueError, match=message) as raised:
         list(judgements(file, columns, "helpful"))
-    assert str(raised.value).startswith("pairs.jsonl, line 2: ")
+    assert str(raised.value).startswith(f"{file}, line 2: ")
 
 
 def test_text_that_no_file_can_hold_is_made_holdable():

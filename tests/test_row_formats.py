@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from harness.row_files import files_in, rows_of, snapshot
+from harness.row_files import files_in, rows_of
 from harness.row_formats import Columns, Pair, TwoAxes, judgements
+from harness.sources import hub_place
 
 PROMPT = {"prompt": "Why?"}
 SCORES = Columns(chosen_score="scores.good", rejected_score="scores.bad")
@@ -133,7 +134,7 @@ PAIR = {**PROMPT, "chosen": "a", "rejected": "b"}
 def test_a_row_that_is_not_as_the_form_says_is_named_with_the_remedy(tmp_path, row, form, message):
     with pytest.raises(ValueError, match=message) as raised:
         read(tmp_path, [row], form)
-    assert str(raised.value).startswith("rows.jsonl, line 1: ")
+    assert str(raised.value).startswith(f"{tmp_path}/rows.jsonl, line 1: ")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +175,31 @@ def test_a_file_of_another_kind_is_refused_with_the_kinds_that_are_read(tmp_path
 @pytest.mark.parametrize("content", ['{"a": 1}', "[1]", "[torn"])
 def test_json_that_is_no_list_of_objects_is_named(tmp_path, content):
     (tmp_path / "rows.json").write_text(content)
-    with pytest.raises(ValueError, match=r"^rows\.json"):
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/rows\.json"):
         list(rows_of(tmp_path / "rows.json"))
+
+
+WHOLE = gzip.compress("".join(f'{{"prompt": "{n * 7919}"}}\n' for n in range(500)).encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("half.jsonl.gz", WHOLE[: len(WHOLE) // 2], "copy it again"),
+        ("plain.jsonl.gz", b'{"prompt": "a"}\n', "copy it again"),
+        ("half.parquet", b"PAR1....", "copy it again"),
+        ("latin.jsonl", '{"prompt": "caf\xe9"}\n'.encode("latin-1"), "Save the file as UTF-8"),
+        ("half.jsonl", b'{"prompt": "a', "A row is one JSON object, such as"),
+    ],
+)
+def test_a_file_that_is_torn_or_of_another_kind_is_named_with_the_remedy(
+    tmp_path, name, content, remedy
+):
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=remedy) as raised:
+        list(rows_of(file))
+    assert str(raised.value).startswith(str(file))
 
 
 def test_a_pattern_takes_a_folders_files_and_a_missing_one_says_what_is_there(tmp_path):
@@ -196,12 +220,12 @@ def test_a_commit_of_the_hub_that_is_not_here_says_what_to_fetch_and_where_it_go
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     commit = "a" * 40
     with pytest.raises(FileNotFoundError, match="hf download org/set --repo-type dataset"):
-        snapshot("org/set", commit)
+        hub_place("dataset", "org/set", commit)
     folder = tmp_path / "datasets--org--set" / "snapshots" / commit
     folder.mkdir(parents=True)
-    assert snapshot("org/set", commit) == folder
+    assert hub_place("dataset", "org/set", commit) == folder
     for revision in (None, "main", "a" * 39):
         with pytest.raises(ValueError, match="names such as main move"):
-            snapshot("org/set", revision)
+            hub_place("dataset", "org/set", revision)
     with pytest.raises(ValueError, match="write the name that the hub has"):
-        snapshot("../set", commit)
+        hub_place("dataset", "../set", commit)
