@@ -53,11 +53,26 @@ def pair_tokens(rows: Iterable[Mapping[str, Any]]) -> int:
     return sum(len(row[side]) for row in rows for side in sides)
 
 
+REMEDIES = {
+    "unfinished": "raise max_new_tokens, or have sft teach the policy to end its answers",
+    "longer_than_max_length": "raise max_length",
+    "equal_answers": "raise the temperature, so that answers differ",
+    "duplicates": "raise the temperature, so that answers differ",
+    "in_the_middle": "draw more answers a prompt",
+    "unsafe": "look at what the reward model for safety says of the answers",
+}
+
+
 def require_rows(rows: Sequence[Any], what: str, dropped: Mapping[str, int]) -> None:
-    """Raise ValueError saying why nothing is left to train on."""
-    if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        raise ValueError(
-            f"no {what} to train on ({reasons or 'the input is empty'}); raise max_length, or look "
-            "at the rows of the input"
-        )
+    """Raise ValueError saying why nothing is left to train on, and what may help.
+
+    The one rule for all methods: a row that has nothing to learn from fails by name. It never
+    stands in a table as the policy that it started from.
+    """
+    if rows:
+        return
+    lost = {reason: count for reason, count in dropped.items() if count}
+    counts = ", ".join(f"{count} {reason}" for reason, count in lost.items())
+    worst = max(lost, key=lost.__getitem__, default="")
+    remedy = REMEDIES.get(worst, "look at the rows of the input")
+    raise ValueError(f"no {what} to train on ({counts or 'the input is empty'}); {remedy}")

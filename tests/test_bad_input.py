@@ -1,4 +1,4 @@
-"""What a torn model folder, or a template that says nothing, gets: one error, one remedy."""
+"""What gets one error with its remedy: torn models, templates of nothing, nothing to learn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import json
 import pytest
 from tiny import write_policy
 
+from harness.artifacts import Samples, write_rows
 from harness.bases import base_policy
+from harness.draft import Draft
+from harness.stages.critique import pool
+from harness.tokens import require_rows
 
 
 @pytest.fixture
@@ -68,3 +72,32 @@ def test_a_model_that_answers_nothing_of_a_language_is_refused_by_its_tensors(ma
     )
     with pytest.raises(ValueError, match=r"do not fit its config\.json: .*missing: bert"):
         make(base_policy("mine", {"path": str(folder)}))
+
+
+@pytest.mark.parametrize(
+    ("dropped", "message"),
+    [
+        (
+            {"unfinished": 9, "longer_than_max_length": 1},
+            r"\(9 unfinished.*raise max_new_tokens",
+        ),
+        ({"unfinished": 0, "longer_than_max_length": 4}, r"\(4 longer_than.*\); raise max_length$"),
+        ({"unsafe": 2}, r"\(2 unsafe\); look at what the reward model for safety says"),
+        ({"equal_answers": 3}, "raise the temperature"),
+        ({}, r"\(the input is empty\); look at the rows of the input"),
+    ],
+)
+def test_nothing_to_learn_from_is_an_error_that_helps_with_what_was_lost_most(dropped, message):
+    with pytest.raises(ValueError, match=message):
+        require_rows([], "answers", dropped)
+    require_rows(["a row"], "answers", dropped)
+
+
+def test_answers_that_were_all_cut_off_are_never_an_empty_set_to_imitate(tmp_path):
+    row = {"prompt_id": "p", "sample": 0, "messages": [], "completion": "and so", "finished": False}
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "out").mkdir()
+    write_rows(Draft(tmp_path / "cut"), [row, {**row, "sample": 1}])
+    cut = Samples("cut", path=tmp_path / "cut")
+    with pytest.raises(ValueError, match=r"no answers to train on \(2 unfinished\); raise"):
+        pool.body(Draft(tmp_path / "out"), (cut,))

@@ -26,6 +26,7 @@ from harness.shared import Shared, derived_seed
 from harness.stage import stage
 from harness.stages.label import relabel
 from harness.stages.sample import sample
+from harness.tokens import require_rows
 
 Row = dict[str, Any]
 KEPT = ("prompt_id", "sample", "messages", "completion", "finished", "tag", "cluster")
@@ -186,7 +187,7 @@ def pool(out: Draft, answers: tuple[Revisions | Samples, ...]) -> None:
     """Put answers from several places together to imitate: prompts and answers, nothing else.
 
     Answers that did not finish are left out, since they have no end. One answer that several of
-    them give to a prompt stands there once.
+    them give to a prompt stands there once. Raises ValueError where none is left.
     """
     rows: dict[tuple[str, str], Row] = {}
     read = unfinished = 0
@@ -198,6 +199,7 @@ def pool(out: Draft, answers: tuple[Revisions | Samples, ...]) -> None:
                 continue
             kept = {name: row[name] for name in Demonstrations.columns}
             rows.setdefault((row["prompt_id"], row["completion"]), kept)
+    require_rows(list(rows.values()), "answers", {"unfinished": unfinished})
     write_rows(out, rows.values())
     out.note(read=read, unfinished=unfinished, repeated=read - unfinished - len(rows))
 

@@ -188,7 +188,8 @@ def follow_goals(
         raise ValueError(f"goalless is a share in [0, 1), not {goalless}")
     tokenizer = policy.tokenizer()
     rows, dropped = sequences(tokenizer, rounds, unsafe_goals, goalless, max_length, seed)
-    require_rows([row for row in rows if row["is_target"]], "safe answers", dropped)
+    targets = [row for row in rows if row["is_target"]]
+    require_rows(targets, "safe answers", {**dropped, "unsafe": len(rows) - len(targets)})
     job = Job(out, planned_batches([max(map(len, r["ids"])) for r in rows], recipe), "hindsight")
     model = prepared(policy.load(out.device), policy, seed)
     trainer = trainer_for(model, tokenizer, rows, recipe, job, weights)
