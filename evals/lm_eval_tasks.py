@@ -16,6 +16,7 @@ from typing import Any, Literal
 from evals.table_files import ENDINGS
 from harness.local import LocalFile, local_file
 from harness.registry import nearest
+from harness.sources import benchmark
 
 Record = Mapping[str, Any]  # what lm-eval keeps of one document
 
@@ -189,8 +190,15 @@ def get_task(name: str) -> LmTask:
 def locate_task(name: str, folder: str) -> dict[str, LocalFile]:
     """Return a task's files in a folder by split, each by digest: TASK/SPLIT.jsonl or the like.
 
-    Raises ValueError that says what to download, under which licence, and where to put it.
+    Raises ValueError that says what to download, under which licence, and where to put it; while a
+    study is planned, that is noted with all else that is missing.
     """
+    found = benchmark(name, folder, lambda place: task_in(name, place))
+    return found if "" not in found else dict.fromkeys(get_task(name).splits, found[""])
+
+
+def task_in(name: str, folder: str) -> dict[str, LocalFile]:
+    """Return a task's files in one folder; raise ValueError where one is not there."""
     task = get_task(name)
     inside = Path(folder).expanduser() / task.home
     found = {}

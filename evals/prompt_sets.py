@@ -16,6 +16,7 @@ from typing import Any, Literal
 from evals.table_files import ENDINGS, read_table
 from harness.local import LocalFile, local_file
 from harness.registry import nearest
+from harness.sources import benchmark
 
 Row = Mapping[str, Any]
 Asks = Literal["harmful", "benign", "toxic text", "instructions", "anything"]
@@ -187,8 +188,15 @@ def get_set(name: str) -> PromptSet:
 def locate_set(name: str, folder: str) -> LocalFile:
     """Return a set's file in a folder, by digest: NAME/FILE as published, or NAME/NAME as fetched.
 
-    Raises ValueError that says what to download, under which licence, and where to put it.
+    Raises ValueError that says what to download, under which licence, and where to put it; while a
+    study is planned, that is noted with all else that is missing.
     """
+    (file,) = benchmark(name, folder, lambda place: {"": set_in(name, place)}).values()
+    return file
+
+
+def set_in(name: str, folder: str) -> LocalFile:
+    """Return a set's file in one folder; raise ValueError where it is not there."""
     wanted = get_set(name)
     inside = Path(folder).expanduser() / name
     names = [*(f"{name}{ending}" for ending in ENDINGS), *wanted.files]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from harness.adapters import Lora, Setup, adapted, computed, write_setup
 from harness.artifacts import Policy
 from harness.draft import Draft
 from harness.local import LocalFile, LocalFolder, local_file, local_folder
+from harness.sources import absent_folder, hub_place
 from harness.stage import stage
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 EMBEDDED = Path(__file__).parent / "hamlet" / "weights"
 ROLES = ("base", "labeller")
-HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 # Names under which tokenizers in use keep a token for padding, or one that nothing else uses.
 PADDING = ("<|pad|>", "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
 PLAIN_TEMPLATE = (
@@ -63,20 +61,31 @@ def base_policy(label: str, spec: Mapping[str, Any]) -> Policy:
 def source_of(label: str, spec: Mapping[str, Any]) -> LocalFolder:
     """Return the folder that a base comes from; raise ValueError where it names none or two."""
     named = [key for key in ("hub", "path") if spec.get(key) is not None]
-    if len(named) == 2:
-        raise ValueError("hub and path both say where the model is; keep one of them")
-    if spec.get("revision") is not None and named != ["hub"]:
-        raise ValueError("revision is a commit of a model on the hub, and no hub is named")
-    if named == ["hub"]:
-        return whole_folder(hub_folder(spec["hub"], spec.get("revision")))
-    if named == ["path"]:
-        return whole_folder(spec["path"])
+    if named or spec.get("revision") is not None:
+        return model_folder(spec.get("path"), spec.get("hub"), spec.get("revision"))
     if label.split("_")[0] == "hamlet":
         return embedded_folder(spec.get("role", "base"))
     raise ValueError(
         f"no embedded base {label!r}: the one embedded base is called hamlet; give a folder by "
         f'path = "..." under [bases.{label}], or hub = "org/name" and a revision'
     )
+
+
+def model_folder(path: str | None, hub: str | None, revision: str | None) -> LocalFolder:
+    """Return a model's folder by path, or by its name on the hub and a revision, by digest.
+
+    Raises ValueError where neither or both are given, and FileNotFoundError with the remedy.
+    """
+    if path is not None and hub is not None:
+        raise ValueError("hub and path both say where the model is; keep one of them")
+    if revision is not None and hub is None:
+        raise ValueError("revision is a commit of a model on the hub, and no hub is named")
+    if path is not None:
+        return whole_folder(path)
+    if hub is None:
+        raise ValueError('give the model by path = "FOLDER", or by hub = "org/name" and revision')
+    folder = hub_place("model", hub, revision)
+    return absent_folder("model", hub, revision) if folder is None else whole_folder(folder)
 
 
 def whole_folder(path: str | Path) -> LocalFolder:
@@ -93,37 +102,10 @@ def whole_folder(path: str | Path) -> LocalFolder:
     return found
 
 
-def hub_folder(name: str, revision: str | None) -> Path:
-    """Return where a commit of a model of the hub lies on this machine; nothing is fetched here.
-
-    Raises ValueError for a name or commit that is none, and FileNotFoundError that says what to
-    fetch and where it is looked for.
-    """
-    from huggingface_hub import constants
-
-    if not HUB_NAME.fullmatch(name):
-        raise ValueError(f'hub = {name!r}: write the name that the hub has, "org/name"')
-    if revision is None or not COMMIT.fullmatch(revision):
-        raise ValueError(
-            f"hub = {name!r} needs revision = the commit, 40 hexadecimal digits, not {revision!r}: "
-            "names such as main move. The commits of a model are listed at "
-            f"https://huggingface.co/{name}/commits/main"
-        )
-    kept = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}")
-    folder = kept / "snapshots" / revision
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(
-            f"hub = {name!r} at {revision[:12]} is not on this machine, in {folder}. Where there "
-            f"is a network, run `hf download {name} --revision {revision}`; for a machine without "
-            "one, add `--local-dir FOLDER`, copy the folder and write path = its place instead"
-        )
-    return folder
-
-
 def code_in(folder: Path) -> tuple[LocalFile, ...]:
     """Return the Python files of a model folder by their digests, sorted by name."""
     found = tuple(local_file(file) for file in sorted(folder.glob("*.py")))
-    if not found:
+    if not found and folder.is_dir():
         raise ValueError(f"remote_code = true, and {folder} holds no code; leave it out")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,10 @@ Workers = Annotated[
     typer.Option(min=0, help="Processes at a time (a GPU or core each); 0: in this one."),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each process.")]
+MirrorFolder = Annotated[
+    Path | None,
+    typer.Option("--mirror", metavar="DIR", help="Read from what `prepare` made; no network."),
+]
 Tuned = Annotated[bool, typer.Option("--tuned", help="With the settings that `tune` chose.")]
 STORE, RESULTS = Path("results/store"), Path("results")
 NONE: list[Any] = []  # given by no option
@@ -39,7 +44,7 @@ NONE: list[Any] = []  # given by no option
 
 def load(
     study: str, only: str, seeds: str, settings: list[str], plugin: list[Path],
-    tuned: Path | None = None,
+    tuned: Path | None = None, mirror: Path | None = None,
 ) -> Study:  # fmt: skip
     """Return the study that the command line describes, tuned by what stands in `tuned`."""
     from harness.study import Study
@@ -50,7 +55,8 @@ def load(
     except ValueError:
         raise StudyError([f"--seeds {seeds!r}: write whole numbers, such as 0,1,2"]) from None
     labels = tuple(label.strip() for label in only.split(",") if label.strip())
-    overrides = Overrides(labels, numbers, tuple(settings))
+    inputs = [f"mirror={json.dumps(str(mirror.absolute()))}"] if mirror is not None else []
+    overrides = Overrides(labels, numbers, (*settings, *inputs))
     if tuned is None:
         return Study.load(study, overrides, tuple(plugin))
     from harness.tuned import load_tuned

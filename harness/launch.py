@@ -16,12 +16,14 @@ from typing import Any
 from harness.judge_keys import missing_keys
 from harness.local import DIGESTS, REMEMBERED
 from harness.planner import Plan, make_plan
+from harness.preflight import preflight
 from harness.progress import watch
 from harness.run import run
 from harness.status import CellState, cell_states, counted
 from harness.store import Store
 from harness.study import Study
 from harness.study_file import InputError
+from harness.study_sources import changes, record
 
 REPORT = ("cells.csv", "scores.csv", "items.parquet", "report.md", "report.html")
 MARKER = ".written-from"
@@ -33,11 +35,14 @@ def run_study(
     """Make a study and write its results; return the exit code of the command line."""
     plan = make_plan(study, store, code=False)
     DIGESTS.keep(store.root / REMEMBERED)
+    for line in changes(study, results / study.name):
+        print(line, file=sys.stderr)
     caught = 0
     if plan.to_make:
         caught = make(plan, store, workers=workers, threads=threads, retry=retry)
     states = cell_states(plan.cells, store)
     changed = write_results(study, store, results, states)
+    record(study, results / study.name)
     print(f"{study.name}: {counted(states)}")
     for state in states:
         if state.reason:
@@ -53,11 +58,13 @@ def run_study(
 def make(plan: Plan, store: Store, *, workers: int | None, threads: int, retry: bool) -> int:
     """Make what a plan lacks and show how it goes; return the signal that stopped it, or 0.
 
-    Raises InputError, before any work, where the key of a served judge is not at hand.
+    Raises InputError, before any work, where the key of a served judge is not at hand, or a file
+    that is read is damaged.
     """
     problems = missing_keys(planned.artifact for planned in plan.to_make)
+    problems += preflight(plan.study)
     if problems:
-        raise InputError("; ".join(problems))
+        raise InputError("\n".join(problems))
     targets = [target for cell in plan.cells for target in cell.targets]
     with signals() as caught, watch(plan, workers or 1) as view:
         try:
@@ -133,6 +140,6 @@ def described(study: Study, states: Sequence[CellState]) -> dict[str, Any]:
     targets = {cell.name: [target.id for target in cell.targets] for cell in study.cells()}
     return {
         # How settings and checkpoints were chosen shows in the ids of what was made.
-        "declared": study.declared.model_dump(mode="json", exclude={"tune", "selection"}),
+        "declared": study.declared.model_dump(mode="json", exclude={"tune", "selection", "mirror"}),
         "cells": [[state.cell, state.state, state.reason, targets[state.cell]] for state in states],
     }

@@ -11,9 +11,10 @@ from pathlib import Path
 from harness.artifacts import Policy
 from harness.data import Labels, Source, offered
 from harness.registry import dataset
-from harness.row_files import files_in, snapshot
+from harness.row_files import files_in
 from harness.row_formats import Axis, Columns, TwoAxes
 from harness.shared import Data
+from harness.sources import dataset_place
 from harness.splits import Shares
 
 TRANSCRIPTS = Columns(prompt="")
@@ -145,7 +146,7 @@ def hub(
     seed: int,
     *,
     hub: str,
-    revision: str,
+    revision: str | None = None,
     train: str,
     tests: str = "",
     path: str | None = None,
@@ -189,9 +190,9 @@ def hub(
 
 
 def place(path: str | None, hub: str, revision: str | None) -> Path:
-    """Return the folder of a local copy, or that of the hub's cache at a commit."""
+    """Return the folder of a local copy, or where a revision of the hub is kept."""
     if path is None:
-        return snapshot(hub, revision)
+        return dataset_place(hub, revision)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(

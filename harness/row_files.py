@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.bases import COMMIT, HUB_NAME
 from harness.local import LocalFile, local_file
+from harness.sources import is_awaited, is_partial, lacking
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 EXAMPLE = '{"prompt": "...", "chosen": "...", "rejected": "..."}'
@@ -102,39 +102,13 @@ def files_in(place: str | Path, pattern: str) -> tuple[LocalFile, ...]:
     Raises FileNotFoundError that says what was looked for and where.
     """
     folder = Path(place).expanduser()
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_awaited(folder):
         return (local_file(folder),)
     found = tuple(local_file(file) for file in sorted(folder.glob(pattern)) if file.is_file())
-    if not found:
+    if not found or is_partial(folder, pattern):
         there = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-        raise FileNotFoundError(
+        error = FileNotFoundError(
             f"no file {pattern} in {folder.absolute()}; it has {', '.join(there[:8]) or 'none'}"
         )
+        return lacking(folder, pattern, error)
     return found
-
-
-def snapshot(name: str, revision: str | None) -> Path:
-    """Return where a commit of a dataset of the hub lies on this machine; nothing is fetched here.
-
-    Raises ValueError for a name or commit that is none, and FileNotFoundError that says what to
-    fetch and where it is looked for.
-    """
-    from huggingface_hub import constants
-
-    if not HUB_NAME.fullmatch(name):
-        raise ValueError(f'hub = {name!r}: write the name that the hub has, "org/name"')
-    if revision is None or not COMMIT.fullmatch(revision):
-        raise ValueError(
-            f"hub = {name!r} needs revision = the commit, 40 hexadecimal digits, not {revision!r}: "
-            f"names such as main move. Commits: https://huggingface.co/datasets/{name}/commits/main"
-        )
-    kept = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
-    folder = kept / "snapshots" / revision
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"the dataset {name} at {revision[:12]} is not on this machine, in {folder}. Where "
-            f"there is a network, run `hf download {name} --repo-type dataset --revision "
-            f"{revision}`; for a machine without one, add `--local-dir FOLDER`, copy the folder "
-            "and write path = its place instead"
-        )
-    return folder

@@ -6,10 +6,9 @@ methods and returns handles: what each cell would make is known, and nothing has
 
 from __future__ import annotations
 
-import importlib
 import json
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +22,15 @@ from harness.judge import Judge
 from harness.judge_conflicts import of_labeller, of_training
 from harness.selection import selected
 from harness.shared import Data, Shared, Subject, derived_seed
+from harness.sources import Search, searching
 from harness.stage import Artifact
 from harness.stages.finetune import finetune
 from harness.stages.sample import sample
 from harness.stages.unplanned import unplanned_policy, unplanned_scores
 from harness.study_file import Overrides, StudyError, StudyFile, locate, override, read
+from harness.study_plugins import in_study, load_plugins
 from harness.study_problems import SECTIONS, check
+from harness.study_sources import search_for
 
 T = TypeVar("T", Policy, Scores)
 NO_OVERRIDES = Overrides()
@@ -85,6 +87,7 @@ class Study:
     sft_seed: int | None
     plugins: tuple[Path, ...]
     broken: Mapping[str, str]
+    search: Search
 
     @classmethod
     def load(
@@ -92,8 +95,12 @@ class Study:
         name_or_path: str | Path,
         overrides: Overrides = NO_OVERRIDES,
         plugins: tuple[Path, ...] = (),
+        search: Search | None = None,
     ) -> Study:
-        """Return a study by path or shipped name; raise StudyError with every problem found."""
+        """Return a study by path or shipped name; raise StudyError with every problem found.
+
+        Inputs are looked for by `search`, or as the file says: in its mirror, else on this machine.
+        """
         file = locate(name_or_path)
         raw = read(file)
         first = raw["seeds"][0] if isinstance(raw.get("seeds"), list) and raw["seeds"] else None
@@ -103,12 +110,14 @@ class Study:
         beside = [in_study(plugin, file.parent) for plugin in listed if isinstance(plugin, str)]
         loaded, broken, refused = load_plugins((*beside, *plugins))
         problems += refused
-        problems += check(raw, file.parent, overrides, broken=bool(broken))
+        search = search or search_for(file, raw)
+        with searching(search):
+            problems += check(raw, file.parent, overrides, broken=bool(broken))
         if problems:
             raise StudyError(problems)
         declared = StudyFile.model_validate_json(json.dumps(raw))
         sft_seed = first if declared.share_sft else None
-        study = cls(declared, file, overrides.only, sft_seed, loaded, broken)
+        study = cls(declared, file, overrides.only, sft_seed, loaded, broken, search)
         study.cells()
         return study
 
@@ -142,19 +151,22 @@ class Planning:
         """Return all cells, bases outermost and seeds innermost."""
         labels = [x for x in self.declared.methods if x in self.study.only or not self.study.only]
         cells = []
-        for base in self.declared.bases:
-            for dataset in self.declared.datasets:
-                blocks = self.blocks(base, dataset)
-                cells += [self.cell(block, label) for label in labels for block in blocks]
-        if self.problems:
-            raise StudyError(list(dict.fromkeys(self.problems)))
+        with searching(self.study.search):
+            for base in self.declared.bases:
+                for dataset in self.declared.datasets:
+                    blocks = self.blocks(base, dataset)
+                    cells += [self.cell(block, label) for label in labels for block in blocks]
+        problems = [*self.problems, *self.study.search.problems()]
+        if problems:
+            raise StudyError(list(dict.fromkeys(problems)))
         return cells
 
     def blocks(self, base: str, dataset: str) -> list[Block]:
         """Return one block a seed, or none where the base or dataset refuses."""
         spec = self.declared.bases[base]
+        self.study.search.asker = f"bases.{base}"
         if spec.path is not None:
-            spec = spec.model_copy(update={"path": str(self.study.file.parent / spec.path)})
+            spec = spec.model_copy(update={"path": str(self.study.search.place(spec.path))})
         try:
             policy = base_policy(base, spec.model_dump(exclude_none=True))
         except Exception as error:
@@ -168,6 +180,7 @@ class Planning:
 
     def block(self, label: str, base: Policy, dataset: str, seed: int) -> Block:
         """Return what every method of one base, dataset and seed starts from."""
+        self.study.search.asker = f"datasets.{dataset}"
         data = self.call("datasets", dataset, base, seed)
         sft_seed, sft_data = seed, data
         if self.study.sft_seed is not None:
@@ -202,6 +215,7 @@ class Planning:
         table = getattr(self.declared, section)
         if table is None:
             return None
+        self.study.search.asker = section
         try:
             made: Judge = registry.get("judge", table["plugin"])(
                 data, **self.settings_of(table, "plugin")
@@ -273,6 +287,7 @@ class Planning:
     def score(self, suite: str, subject: Subject) -> Scores:
         """Return what one suite would measure on a subject."""
         settings = self.settings_of(self.declared.evaluation.settings.get(suite, {}), "")
+        self.study.search.asker = f"evaluation.suites.{suite}"
         try:
             made = registry.get("suite", suite)(subject, **settings)
             if not isinstance(made, Scores):
@@ -292,7 +307,7 @@ class Planning:
         """Return a table without the key that names its plugin, its path beside the study's."""
         settings = {name: value for name, value in table.items() if name not in (key, LORA)}
         if isinstance(settings.get("path"), str):
-            settings["path"] = str(self.study.file.parent / settings["path"])
+            settings["path"] = str(self.study.search.place(settings["path"]))
         return settings
 
     def excuse(self, stand_in: Callable[..., T], path: str, error: Exception) -> T:
@@ -305,38 +320,6 @@ class Planning:
         else:
             reason = "".join(traceback.format_exception(error))
         return stand_in(plugin=path, reason=reason[-LONGEST_REASON:])
-
-
-def in_study(plugin: str, folder: Path) -> str | Path:
-    """Return a plugin that a study names: a module as it stands, a file beside the study."""
-    return folder / plugin if plugin.endswith(".py") or "/" in plugin else plugin
-
-
-def load_plugins(
-    named: Iterable[str | Path],
-) -> tuple[tuple[Path, ...], dict[str, str], list[str]]:
-    """Import all plugins; return the files loaded, the broken ones with traceback, the problems.
-
-    What is missing, no Python, or clashes with another plugin is a problem of the study; what
-    raises anything else costs the cells that need it.
-    """
-    loaded, broken, problems = [], {}, []
-    try:
-        registry.discover()
-    except (ImportError, ValueError) as error:
-        problems.append(f"plugins: {error}")
-    for plugin in named:
-        try:
-            if isinstance(plugin, str):
-                importlib.import_module(plugin)
-                continue
-            registry.import_file(plugin)
-            loaded.append(plugin.resolve())
-        except (OSError, ImportError, SyntaxError, ValueError) as error:
-            problems.append(f"plugins: {error}")
-        except Exception as error:
-            broken[str(plugin)] = "".join(traceback.format_exception(error))
-    return tuple(loaded), broken, problems
 
 
 def decoding_name(temperature: float) -> str:

@@ -42,7 +42,7 @@ class LoraTable(Table):
     """An adapter in place of all weights: of a base, or of one row as `[methods.LABEL.lora]`."""
 
     rank: int = Field(16, ge=1, description="rank of the matrices A and B")
-    alpha: float = Field(32.0, gt=0, description="the adapter counts alpha / rank")
+    alpha: float = Field(32.0, gt=0, description="B A is added alpha / rank times")
     targets: tuple[str, ...] = Field(
         (), description="layers by the end of their names; all linear layers where empty"
     )
@@ -91,6 +91,9 @@ class Evaluation(Table):
     margin: float = Field(
         2.0, gt=0, description="points within which two rows count as equally good"
     )
+    parity: Literal["badge", "refuse"] = Field(
+        "badge", description="a row that did not hold equal what must be: mark it, or not compare"
+    )
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="settings of suites, as [evaluation.settings.SUITE]"
     )
@@ -130,6 +133,9 @@ class StudyFile(Table):
     share_sft: bool = Field(False, description="one SFT policy for all seeds, of the first one")
     same_judge: bool = Field(False, description="allow a judge that labels or rewards too")
     plugins: tuple[str, ...] = Field((), description="Python files beside the study, or modules")
+    mirror: str | None = Field(
+        None, description="a folder that `prepare` made, beside the study: no network is needed"
+    )
     bases: dict[str, Base] = Field(min_length=1, description="base models under labels")
     datasets: dict[str, dict[str, Any]] = Field(
         min_length=1, description="[datasets.LABEL]: `plugin`, else the label, and its settings"

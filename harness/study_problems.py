@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from harness import registry
 from harness.ranges import overridden
 from harness.registry import PLUGINS, Kind, UnknownNameError, nearest
+from harness.sources import place
 from harness.stage import coerce, plain
 from harness.study_file import (
     NAME,
@@ -175,7 +176,7 @@ def path_problems(value: object, path: str, folder: Path) -> Iterator[str]:
     if not isinstance(value, str):
         return
     try:
-        there = (folder / value).exists()
+        there = place(folder, value).exists()
     except (OSError, ValueError):
         there = False
     if not there:

@@ -12,7 +12,8 @@ from test_study import GOOD
 from tiny import write_policy
 
 from harness.adapters import Lora, setup_of
-from harness.bases import base_policy, hub_folder
+from harness.bases import base_policy
+from harness.sources import hub_place
 from harness.study import Study
 from harness.study_file import StudyError
 
@@ -76,7 +77,7 @@ def test_huggingface_hub_itself_finds_that_commit_where_we_look(cache):
     from huggingface_hub import snapshot_download
 
     found = snapshot_download("some/tiny", revision=COMMIT, cache_dir=cache, local_files_only=True)
-    assert hub_folder("some/tiny", COMMIT).samefile(found)
+    assert hub_place("model", "some/tiny", COMMIT).samefile(found)
 
 
 def test_a_model_that_is_not_there_says_what_to_fetch_and_where_it_is_looked_for(cache):

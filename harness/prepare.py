@@ -1,0 +1,221 @@
+"""Fetch all that a study names into a mirror: models, datasets, judges, benchmarks, at commits.
+
+The study is planned on the mirror, and what the plan lacks is fetched, until it lacks nothing: what
+is fetched is what a run will look for. What the study names by path is copied too. One that was
+stopped goes on where it was; what is there with its digest is not fetched again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.hub_files import fetch_model_or_dataset, resolve
+from harness.local import file_digest, model_files
+from harness.mirror import MANIFEST, Kept, Mirror, listed, slot
+from harness.sources import COMMIT, Search, Wanted
+from harness.study import Study
+from harness.study_file import SHIPPED, InputError, Overrides, StudyError, locate, override, read
+from harness.study_sources import PACKAGE, Used, inputs_of, lock_file, read_lock, write_lock
+
+ROUNDS = 10  # a plan that lacks something new after so many will not come to an end
+
+
+@dataclass
+class Preparing:
+    """One prepare: the study and its options, the mirror that is filled, and how it is told.
+
+    `endpoint` is another hub. With `update` branches are looked up anew, not taken as pinned.
+    """
+
+    name: str
+    mirror: Mirror
+    overrides: Overrides = field(default_factory=Overrides)
+    plugins: tuple[Path, ...] = ()
+    endpoint: str | None = None
+    update: bool = False
+    say: Callable[[str], None] = print
+
+    def run(self) -> None:
+        """Fill the mirror, and pin branches in the study's lock.
+
+        Raises StudyError for what is wrong with the study, or that lists what could not be had and
+        how to get it; what could be had is kept.
+        """
+        file = locate(self.name)
+        for line in self.mirror.drop_damaged():
+            self.say(line)
+        before = {**self.mirror.commits, **read_lock(lock_file(file))}
+        if self.update:
+            self.mirror.commits.clear()
+        pinned = {} if self.update else dict(before)
+        search = Search(self.mirror, pinned, file.parent, notes=True)
+        study = self.complete(search)
+        self.keep_paths(study)
+        commits = {key: at.revision for key, at in search.found.items() if key != at.key}
+        for key, commit in commits.items():
+            if before.get(key, commit) != commit:
+                self.say(f"{key} moved from {before[key][:12]} to {commit[:12]}")
+        self.mirror.commits |= commits
+        self.mirror.write()
+        if commits and file.parent.resolve() != SHIPPED.resolve():
+            write_lock(lock_file(file), {**before, **commits})
+        self.prove(study)
+
+    def complete(self, search: Search) -> Study:
+        """Return the study, planned on a mirror that lacks nothing after what is fetched here."""
+        failed: dict[str, str] = {}
+        for _ in range(ROUNDS):
+            self.shelve(search)
+            for known in (search.missing, search.found, search.folders):
+                known.clear()
+            try:
+                return Study.load(self.name, self.overrides, self.plugins, search)
+            except StudyError as error:
+                ours = StudyError(search.problems()).problems
+                others = [problem for problem in error.problems if problem not in ours]
+            if others:
+                raise StudyError(others)
+            lost = [one.wanted for key, one in search.missing.items() if key not in failed]
+            for wanted in lost:
+                try:
+                    self.fetch(wanted, search)
+                except (ValueError, OSError) as refused:
+                    failed[wanted.key] = str(refused)
+            if not lost:
+                break
+        raise StudyError([*failed.values()] or search.problems())
+
+    def shelve(self, search: Search) -> None:
+        """Give the folder of each suite's benchmarks a place in the mirror, for what it lacks."""
+        raw = read(locate(self.name))
+        override(raw, self.overrides)
+        for written in written_paths(raw):
+            here = search.beside / written
+            if here.exists():  # what lies beside the study is copied from there, at the end
+                self.mirror.paths.pop(written, None)
+                search.spare = {**search.spare, str(here): str(self.mirror.root / slot(written))}
+        settings = raw.get("evaluation", {}).get("settings", {})
+        for table in settings.values() if isinstance(settings, dict) else ():
+            folder = table.get("path") if isinstance(table, dict) else None
+            if isinstance(folder, str) and not (search.beside / folder).exists():
+                (self.mirror.root / slot(folder)).mkdir(parents=True, exist_ok=True)
+                self.mirror.paths[folder] = slot(folder)
+
+    def fetch(self, wanted: Wanted, search: Search) -> None:
+        """Fetch one missing input; raise ValueError or OSError with the remedy."""
+        if wanted.kind == "benchmark":
+            copies = importlib.import_module("evals.benchmark_copies")  # stands above the harness
+            self.say(f"benchmark {wanted.name}")
+            copies.fetch([wanted.name], search.spare.get(wanted.revision, wanted.revision))
+            return
+        if not COMMIT.fullmatch(wanted.revision):
+            commit = resolve(wanted, self.endpoint)
+            search.commits = {**search.commits, wanted.key: commit}
+            self.say(f"{wanted.key} is {commit}")
+            wanted = replace(wanted, revision=commit)
+        folder = self.mirror.folder_of(wanted.kind, wanted.name, wanted.revision)
+        files, licence = fetch_model_or_dataset(wanted, folder, self.endpoint, self.say)
+        place = str(folder.relative_to(self.mirror.root))
+        found = listed(folder, files)
+        self.mirror.keep(
+            Kept(wanted.kind, wanted.name, wanted.revision, place, licence, wanted.patterns, found)
+        )
+
+    def keep_paths(self, study: Study) -> None:
+        """Copy what the study names by path, and list it with what was fetched to its shelf."""
+        root = self.mirror.root.resolve()
+        places = {w: (study.search.beside / w).resolve() for w in study.search.placed}
+        shelves = {written: root / slot(written) for written in places}
+        for one in inputs_of(study):
+            path = Path(one.path)
+            if any(path.is_relative_to(root / kind) for kind in ("models", "datasets")):
+                continue
+            owner = next((w for w in places if path.is_relative_to(places[w])), None)
+            shelf = next((w for w in shelves if path.is_relative_to(shelves[w])), None)
+            if owner is not None:
+                self.copy(one, owner, places[owner])
+            elif shelf is not None:
+                self.note(shelf, [str(path.relative_to(shelves[shelf]))])
+                self.mirror.paths.setdefault(shelf, slot(shelf))
+            elif not path.is_relative_to(PACKAGE):
+                self.say(f"{path} is read and not copied, since no `path` names it; carry it along")
+        self.mirror.write()
+
+    def copy(self, one: Used, written: str, place: Path) -> None:
+        """Copy a file, or the files of a model's folder, that lies under a path of the study."""
+        shelf = self.mirror.root / slot(written)
+        below = place if place.is_dir() else place.parent
+        files = model_files(Path(one.path)) if one.is_model else [Path(one.path)]
+        names = [str(file.relative_to(below)) for file in files]
+        for file, name in zip(files, names, strict=True):
+            target = shelf / name
+            if target.is_file() and file_digest(target) == file_digest(file):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{target.name}.part")
+            shutil.copyfile(file, part)
+            part.replace(target)
+        self.note(written, names)
+        whole = slot(written) if place.is_dir() else f"{slot(written)}/{place.name}"
+        self.mirror.paths[written] = whole
+
+    def note(self, written: str, names: list[str]) -> None:
+        """List files of a shelf in the manifest, with the licence where a source states one."""
+        shelf = self.mirror.root / slot(written)
+        beside = [shelf / Path(name).parent / "SOURCE.json" for name in names]
+        sources = {file for file in beside if file.is_file()}
+        said = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(sources)]
+        licences = {str(one["licence"]) for source in said for one in source.values()}
+        known = self.mirror.kept.get(Kept("path", written, "", "").key)
+        licences |= set(known.licence.split("; ")) - {"unknown"} if known else set()
+        stated = "; ".join(sorted(licences)) or "unknown"
+        self.mirror.keep(Kept("path", written, "", slot(written), stated, (), listed(shelf, names)))
+
+    def prove(self, study: Study) -> None:
+        """Plan from the mirror alone; raise InputError where ids would be others than here."""
+        file = study.file
+        search = Search(self.mirror, read_lock(lock_file(file)), file.parent, notes=True)
+        again = Study.load(self.name, self.overrides, self.plugins, search)
+        if ids_of(again) != ids_of(study):
+            raise InputError(
+                f"{self.mirror.root}: a study from it would have other ids than here; what it "
+                "reads changed while it was copied, so run the same command again"
+            )
+
+
+def opened(to: Path) -> Mirror:
+    """Return the mirror in a folder, or a new one in an empty or new folder.
+
+    Raises InputError for a folder that holds other things, or lies in a store, which `gc` empties.
+    """
+    if (to / MANIFEST).is_file():
+        return Mirror.open(to)
+    stores = [above for above in (to, *to.absolute().parents) if (above / ".claims").is_dir()]
+    if stores:
+        raise InputError(f"{to} lies in the store {stores[0]}; name a folder outside of it")
+    if to.exists() and not to.is_dir():
+        raise InputError(f"{to} is a file; name a folder")
+    if to.is_dir() and any(to.iterdir()):
+        raise InputError(f"{to} holds other things and no mirror; name a new or empty folder")
+    to.mkdir(parents=True, exist_ok=True)
+    made = Mirror(to)
+    made.write()
+    return made
+
+
+def written_paths(value: object) -> list[str]:
+    """Return every `path` in the tables of a study, as written."""
+    if not isinstance(value, dict):
+        return []
+    own = [value["path"]] if isinstance(value.get("path"), str) else []
+    return own + [path for inner in value.values() for path in written_paths(inner)]
+
+
+def ids_of(study: Study) -> list[str]:
+    """Return the ids of all that a study makes a cell of."""
+    return [target.id for cell in study.cells() for target in cell.targets]
