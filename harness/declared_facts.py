@@ -1,4 +1,4 @@
-"""What a study declares, setting by setting, and what its datasets left out: facts for readings."""
+"""What a study declares, what its datasets left out, and how its labellers labelled: facts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from harness.study_file import StudyFile
 
 NOTED = ("read", "rows", "dropped", "digests")  # what a stage that reads rows says of them
+LABELLED = ("agreement_with_earlier_labels", "same_place_preferred")  # shares of the pairs
 
 
 def declared_facts(
     declared: StudyFile, cells: Iterable[Cell], manifests: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Return `datasets` and `whole_settings`: what was declared, defaults included, by label.
+) -> dict[str, Any]:
+    """Return `datasets` and `whole_settings`, defaults included, by label; and `labelling`.
 
     With defaults in it, two datasets or rows can be compared setting by setting. A dataset's
     `notes` has one entry for each artifact that says what it read: rows by split, rows left out by
-    reason, digests by split.
+    reason, digests by split. `labelling` is of every artifact that a judge labelled, permuted
+    labels aside: nobody agrees with them.
     """
     known = list(cells)
     datasets = {}
@@ -41,7 +43,8 @@ def declared_facts(
         label: whole("method", table.get("method", label), table, "method")
         for label, table in declared.methods.items()
     }
-    return {"datasets": datasets, "whole_settings": rows}
+    told = [c for c in known if datasets[c.dataset]["settings"].get("labels") != "permuted"]
+    return {"datasets": datasets, "whole_settings": rows, "labelling": labelling(told, manifests)}
 
 
 def whole(kind: registry.Kind, name: str, table: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -67,3 +70,24 @@ def notes(
         for id, noted in facts.items()
         if "dropped" in noted
     }
+
+
+def labelling(
+    cells: Iterable[Cell], manifests: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return how a judge labelled each set of pairs, and the rows that learnt from them.
+
+    Shares are of the pairs with two verdicts or with an earlier label; one that the stage could not
+    tell is absent.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        for artifact in in_order([cell.policy]):
+            facts = manifests.get(artifact.id, {}).get("facts", {})
+            shares = {name: facts[name] for name in LABELLED if name in facts}
+            if shares and "pairs" in facts:
+                known = {"artifact": artifact.id, "pairs": facts["pairs"], **shares, "rows": []}
+                rows = found.setdefault(artifact.id, known)["rows"]
+                if cell.label not in rows:
+                    rows.append(cell.label)
+    return list(found.values())

@@ -33,7 +33,7 @@ def grid_of(matrix: Matrix) -> Grid | None:
     methods = method_of(matrix)
     places: dict[str, dict[str, str]] = {}
     for label, settings in row_settings(matrix).items():
-        if settings.get(FEEDBACK) in SOURCES:
+        if label not in matrix.gates.rows and settings.get(FEEDBACK) in SOURCES:
             rest = {name: value for name, value in settings.items() if name != FEEDBACK}
             key = json.dumps([methods[label], rest], sort_keys=True)
             places.setdefault(key, {}).setdefault(settings[FEEDBACK], label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.report.costs import labels_of, seconds_of
+from harness.report.gates import WITHHELD
 from harness.report.grid import Cell, Table, counted, detectable, measured, sizes, slug, table
 from harness.report.tables import Block, Entry, Matrix, Measure, Metric
 from harness.report.tax import averages
@@ -111,7 +112,9 @@ def entry_cells(matrix: Matrix, block: Block, entry: Entry) -> list[Cell | str]:
     if matrix.reference is None:
         return [value]
     if entry.difference is None:
-        return [value, "" if entry.label == matrix.reference else "n/a", ""]
+        is_withheld = entry.label in matrix.gates.rows or entry.measure.judge in matrix.gates.judges
+        missing = WITHHELD if is_withheld else "n/a"
+        return [value, "" if entry.label == matrix.reference else missing, ""]
     cell = measured(
         entry.difference,
         sign=True,
@@ -125,6 +128,8 @@ def entry_cells(matrix: Matrix, block: Block, entry: Entry) -> list[Cell | str]:
 def value_cell(matrix: Matrix, block: Block, entry: Entry) -> Cell | str:
     """Return the value of one entry; a hole says why it is one."""
     if entry.value is None:
+        if entry.measure.judge in matrix.gates.judges:
+            return WITHHELD
         state = matrix.state_of(block, entry.label)
         return "no item" if state == "done" else f"hole: {state}"
     source = matrix.source(block, entry.label, entry.measure.suite)

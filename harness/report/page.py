@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plain_text import clean, one_line
+from harness.rating_folder import RATINGS
 from harness.report import ledgers
 from harness.report.answers import browser_data, hex_of, json_block, lines_of
 from harness.report.costs import budget
@@ -22,6 +23,7 @@ from harness.report.judging import judge_table, judge_warnings
 from harness.report.lengths import win_table
 from harness.report.paired import matrix_table
 from harness.report.readings import Readings, block_readings, study_readings
+from harness.report.rows_read import digest_table, read_table
 from harness.report.split import split_table
 from harness.report.table_files import write_tables
 from harness.report.tables import Block, Matrix
@@ -29,6 +31,7 @@ from harness.report.tax import tax_table
 from harness.report.words import answer, lead, summary, warnings
 from harness.results import write
 
+REPORT = "report.md"  # of the ratings, in their folder
 PAGE, MARKDOWN, SCRIPT = "report.html", "report.md", "report.js"
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH = 100  # columns of the Markdown's paragraphs
@@ -81,6 +84,8 @@ class Report:
     methods: Table
     comparisons: Sequence[Comparison]
     completeness: Table
+    rows_read: Table | None = None
+    ratings: str = ""
     readings: Readings = field(default_factory=Readings)
     judges: Table | None = None
     examples: Sequence[dict[str, Any]] = field(default=())
@@ -94,7 +99,8 @@ class Report:
         compared = [table for block in self.comparisons for table in block.tables]
         judges = [self.judges] if self.judges else []
         compared += self.readings.tables
-        return [*compared, *judges, self.completeness, self.methods, *self.provenance]
+        whole = [self.completeness, *filter(None, [self.rows_read]), self.methods]
+        return [*compared, *judges, *whole, *self.provenance]
 
     @property
     def browser_note(self) -> str:
@@ -116,14 +122,16 @@ def build(matrix: Matrix, folder: Path) -> Report:
     return Report(
         study=facts["study"],
         note=one_line(facts["note"], longest=2000),
-        lead=[*judge_warnings(folder), *lead(matrix)],
+        lead=[*judge_warnings(folder), *matrix.gates.sentences, *lead(matrix)],
         methods=ledgers.methods(matrix),
         comparisons=[compare(matrix, block, folder) for block in matrix.blocks],
         completeness=ledgers.completeness(matrix),
+        rows_read=read_table(matrix),
+        ratings=f"{RATINGS}/{REPORT}" if (folder / RATINGS / REPORT).is_file() else "",
         readings=study_readings(matrix, folder),
         judges=judge_table(folder),
         examples=[in_order(example, matrix.labels) for example in facts["examples"]],
-        provenance=list(ledgers.provenance(matrix)),
+        provenance=[*ledgers.provenance(matrix), *filter(None, [digest_table(matrix)])],
         browser=browser_data(matrix, folder),
         colours=dict(zip(matrix.labels, colours, strict=True)),
     )

@@ -73,7 +73,7 @@ def people_table(matrix: Matrix, block: Block, folder: Path, name: str) -> Table
         return None
     rows: list[list[Cell | str]] = []
     for label in matrix.labels:
-        if not any(x == label for x, _, _ in found):
+        if label in matrix.gates.rows or not any(x == label for x, _, _ in found):
             continue
         cells: list[Cell | str] = [label]
         for axis in AXES:

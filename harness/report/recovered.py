@@ -93,7 +93,8 @@ def recovered_tables(matrix: Matrix) -> Iterator[Table]:
             [label, f"{measure.metric} at {measure.decoding}", *cells]
             for measure in primary_measures(matrix, blocks)
             for label in matrix.tested
-            if (cells := share_cells(matrix, blocks, label, measure)) is not None
+            if label not in matrix.gates.rows
+            and (cells := share_cells(matrix, blocks, label, measure)) is not None
         ]
         if rows:
             columns = ["row", "metric", "placebo", "own labels", "ceiling", "gap", "recovered"]

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from harness.report.gates import Gates, gates_of
 from harness.results import CELLS, LEDGER, Measured, Series, read_csv, read_items, read_options
 from harness.statistics import ALPHA, Estimate, difference, holm
 
@@ -81,6 +82,7 @@ class Matrix:
         self.series: dict[Series, Measured] = read_items(folder)
         self.options: dict[str, float] = read_options(folder)
         self.cells: list[dict[str, str]] = read_csv(folder / CELLS)
+        self.gates: Gates = gates_of(folder, self.facts)
 
     @property
     def labels(self) -> list[str]:
@@ -151,7 +153,9 @@ class Matrix:
         return list(first.values())
 
     def measured(self, block: Block, label: str, measure: Measure) -> Measured | None:
-        """Return the values of one row and measure, None for a hole."""
+        """Return the values of one row and measure, None for a hole or a judge that fails."""
+        if measure.judge in self.gates.judges:
+            return None
         return self.series.get(Series(*block, label, *measure))
 
     def measures(self, block: Block, metric: Metric) -> list[Measure]:
@@ -175,10 +179,10 @@ class Matrix:
     ) -> Estimate | None:
         """Return a row's paired difference to another, SFT where none is named.
 
-        None where a side or the overlap is missing.
+        None where a side or the overlap is missing, or a row learnt from a labeller that fails.
         """
         other = other or self.reference
-        if other is None or label == other:
+        if other is None or label == other or self.gates.rows & {label, other}:
             return None
         ours = self.measured(block, label, measure)
         theirs = self.measured(block, other, measure)

@@ -31,8 +31,8 @@ FEW_SEEDS = (
     "the prompts random and the trained weights given."
 )
 METHOD_CLAIM = (
-    "What follows is method-level (seeds and prompts both random, S = {n}), conditional on this "
-    "base: a claim about methods in general needs several bases."
+    "What follows is method-level (seeds and prompts both random, S = {n}), conditional on {base}: "
+    "a claim about methods in general needs several bases."
 )
 TEST_BED = (
     "Hamlet is a test bed whose truth is computed by a program, not a benchmark of language models."
@@ -47,6 +47,7 @@ VERDICTS = {
     "undecided": "; the other axis is undecided within the margin",
     "not distinguishable": "",
 }
+LARGE = 1e5  # from here on a number is written by its power of ten
 INVALID_SHARE = 0.02  # more invalid judgements than this are said at the top
 
 
@@ -54,7 +55,8 @@ def number(value: float, *, sign: bool = False) -> str:
     """Return a value as a table shows it, with a minus that lines up and no negative zero."""
     if not math.isfinite(value):
         return "n/a"
-    text = f"{value:+.3f}" if sign else f"{value:.3f}"
+    form = ".1e" if abs(value) >= LARGE else ".3f"
+    text = f"{value:{'+' if sign else ''}{form}}"
     return text.replace("-0.000", "0.000").replace("+0.000", "0.000").replace("-", "−")
 
 
@@ -78,7 +80,9 @@ def lead(matrix: Matrix) -> Iterator[str]:
     """Yield the sentences that come before any number: what kind of claim this is, and warnings."""
     seeds = len(matrix.facts["seeds"])
     if seeds >= METHOD_SEEDS:
-        yield METHOD_CLAIM.format(n=seeds)
+        several = len({block.base for block in matrix.blocks}) > 1
+        base = "the one base of each comparison" if several else "this base"
+        yield METHOD_CLAIM.format(n=seeds, base=base)
     else:
         yield NO_CLAIM if seeds == 1 else FEW_SEEDS.format(n=seeds)
     if matrix.facts["embedded_world"]:
@@ -159,8 +163,11 @@ def told_apart(metric: Metric, entries: list[Entry]) -> str:
         change = metric.gain(entry.difference.value) if entry.difference else 0.0
         way = "better" if change > 0 else "worse"
         groups[way if entry.significant else "not distinguishable"].append(entry.label)
+    name = f"{metric.axis.capitalize()} ({metric.name})"
+    if len(entries) > 1 and not groups["better"] and not groups["worse"]:
+        return f"{name}: none of {len(entries)} rows is distinguishable."
     said = "; ".join(f"{way}: {', '.join(rows)}" for way, rows in groups.items() if rows)
-    return f"{metric.axis.capitalize()} ({metric.name}) {said}."
+    return f"{name} {said}."
 
 
 def sentence(matrix: Matrix, block: Block, label: str) -> str | None:
