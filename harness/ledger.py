@@ -5,24 +5,23 @@ Everything is read from recipes and manifests, so from what was done and not fro
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.artifacts import Policy, Preferences, Samples, Scores
+from harness.artifacts import Samples, Scores
+from harness.control import DIGEST, Control, judge_name, judges_in
 from harness.declared_facts import declared_facts
 from harness.examples import side_by_side
-from harness.judge import Judge
 from harness.judge_conflicts import own_rows
 from harness.label_budget import KINDS, LabelBudget
 from harness.plain_text import one_line
 from harness.run import in_order
 from harness.selection import is_validation
-from harness.stage import Artifact, plain
+from harness.stage import Artifact
 from harness.status import cell_states
 from harness.store import StaleArtifact, Store
 
@@ -40,7 +39,6 @@ COUNTERS = (
     "tokens_generated", "tokens_trained", "tokens_forward", "optimiser_steps", "judge_calls",
 )  # fmt: skip
 ENDPOINT = ("calls", "tokens_read", "tokens_written", "invalid", "floored")
-DIGEST = 12  # characters of a digest that a reader sees
 
 
 class Book:
@@ -69,7 +67,7 @@ class Book:
     def payload(self, artifact: Artifact) -> str | None:
         """Return the short digest of what an artifact holds, None where it is not made."""
         manifest = self.manifests.get(artifact.id)
-        return str(manifest["payload"])[:DIGEST] if manifest else None
+        return short(manifest["payload"]) if manifest else None
 
     def numerics(self, artifact: Artifact) -> str:
         """Return device, dtype, threads and attention an artifact was made with, as JSON."""
@@ -131,6 +129,7 @@ class Book:
             "seeds": list(declared.seeds),
             "share_sft": declared.share_sft,
             "same_judge": declared.same_judge,
+            "parity": evaluation.parity,
             "margin": evaluation.margin,
             "co_primary": list(evaluation.co_primary),
             "samples": evaluation.samples,
@@ -140,7 +139,7 @@ class Book:
             "suites": [suite(name) for name in evaluation.suites],
             **declared_facts(declared, self.cells, self.manifests),
             "scores": self.score_ids(),
-            "control": list(self.control()),
+            "control": list(Control(self).lines()),
             "judges": self.judges(),
             "endpoint": self.endpoint(),
             "provenance": self.provenance(),
@@ -185,95 +184,12 @@ class Book:
             if scores.id in self.manifests
         }
 
-    def control(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of the control ledger: an item, and each label's value for each seed."""
-        blocks = dict.fromkeys((cell.base, cell.dataset) for cell in self.cells)
-        for base, dataset in blocks:
-            inside = [c for c in self.cells if (c.base, c.dataset) == (base, dataset)]
-            values: dict[str, dict[str, dict[str, str | None]]] = {}
-            for cell in inside:
-                for item, value in self.held(cell).items():
-                    values.setdefault(item, {}).setdefault(cell.label, {})[str(cell.seed)] = value
-            for item, labels in values.items():
-                yield {"base": base, "dataset": dataset, "item": item, "values": labels}
-
-    def held(self, cell: Cell) -> dict[str, str | None]:
-        """Return what one cell was made from and evaluated with; None where it is not known yet."""
-        start, data, ids = cell.shared, cell.data, {a.id for a in self.trained[cell.name]}
-        used = [a for a in self.trained[cell.name] if isinstance(a, Preferences)]
-        used = [a for a in used if not is_validation(a)]
-        sources = [a for a in used if not any(isinstance(b, Preferences) for b in a.inputs)]
-        held = {
-            "base weights": self.payload(start.base),
-            "tokenizer": self.file(cell.policy, "tokenizer.json"),
-            "chat template": self.template(cell.policy),
-            "SFT start": self.payload(start.sft) if start.sft.id in ids else "not used",
-            "demonstrations": self.payload(start.demonstrations)
-            if start.demonstrations.id in ids
-            else "not used",
-            "prompts": self.payload(start.prompts) if start.prompts.id in ids else "not used",
-            "preferences": self.joined(sources),
-            "test prompts": self.payload(data.test),
-        }
-        held |= {f"decoding, {name}": self.decoding(s) for name, s in cell.samples.items()}
-        labels = self.budget.count(self.trained[cell.name])
-        held |= {f"labels, {k}": None if labels is None else f"{labels[k]:,}" for k in KINDS}
-        if self.study.declared.selection.rule == "validation":
-            spent = self.spent_on_selection(cell)
-            held["labels, selection"] = None if spent is None else f"{spent:,}"
-        held["labeller"] = judge_name(start.labeller)
-        held["judge"] = self.judge_of(cell)
-        held["numerics"] = self.numerics(cell.policy) if cell.policy.id in self.manifests else None
-        held["seed"] = str(cell.seed)
-        return held
-
-    def joined(self, artifacts: list[Preferences]) -> str | None:
-        """Return the digests of several artifacts as one value."""
-        digests = [self.payload(a) for a in artifacts]
-        if None in digests:
-            return None
-        return " + ".join(sorted(d for d in digests if d)) or "not used"
-
     def spent_on_selection(self, cell: Cell) -> int | None:
         """Return how many validation judgements chose a cell's checkpoint; None while unknown."""
         judged = [a for a in self.trained[cell.name] if is_validation(a)]
         if any(a.id not in self.manifests for a in judged):
             return None
         return counted((self.manifests[a.id] for a in judged), "labels_used")
-
-    def decoding(self, samples: Samples) -> str | None:
-        """Return the effective decoding that a policy was sampled with, as its stage noted it.
-
-        What a policy itself declares (best-of-n, a temperature of its own) is part of it.
-        """
-        manifest = self.manifests.get(samples.id)
-        noted = manifest.get("facts", {}).get("decoding") if manifest else None
-        return None if noted is None else json.dumps(noted, sort_keys=True)
-
-    def file(self, policy: Policy, name: str) -> str | None:
-        """Return the short digest of a policy's file; a pointer has its parent's."""
-        current: Policy | None = policy
-        while current is not None:
-            manifest = self.manifests.get(current.id)
-            if manifest is None:
-                return None
-            if name in manifest["files"]:
-                return str(manifest["files"][name]["sha256"])[:DIGEST]
-            current = next((a for a in current.inputs if isinstance(a, Policy)), None)
-        return None
-
-    def template(self, policy: Policy) -> str | None:
-        """Return the short digest of the chat template, wherever the tokenizer keeps it."""
-        return self.file(policy, "chat_template.jinja") or self.file(
-            policy, "tokenizer_config.json"
-        )
-
-    def judge_of(self, cell: Cell) -> str:
-        """Return who judged: the judges that the cell's scores name in their recipes."""
-        names = {judge_name(judge) for judge in judges_in(cell)}
-        if cell.data.truth is not None:
-            names.add("gold")
-        return " + ".join(sorted(names)) or "none"
 
     def judges(self) -> dict[str, dict[str, Any]]:
         """Return each judge by the name that its rows have: who it is, which rows are its own."""
@@ -301,7 +217,7 @@ class Book:
             seen = stages.setdefault(
                 recipe["stage"], {"version": recipe["version"], "code": set(), "made": 0}
             )
-            seen["code"].add(str(manifest.get("code", ""))[:DIGEST])
+            seen["code"].add(short(manifest.get("code", "")))
             seen["made"] += 1
             for wheel, version in (manifest.get("wheels") or {}).items():
                 wheels.setdefault(wheel, set()).add(str(version))
@@ -335,16 +251,6 @@ def suite(name: str) -> dict[str, Any]:
     return {"suite": name, "axis": plugin.axis, "summary": plugin.summary, "metrics": metrics}
 
 
-def judges_in(cell: Cell) -> list[Judge]:
-    """Return the judges that a cell's scores name in their recipes."""
-    recipes = [scores.recipe for scores in cell.scores.values() if scores.recipe is not None]
-    asked = [recipe.arguments.get("judge") for recipe in recipes]
-    return [judge for judge in asked if isinstance(judge, Judge)]
-
-
-def judge_name(judge: object) -> str:
-    """Return a judge as a ledger names it: its type and a digest of its fields."""
-    if not is_dataclass(judge) or isinstance(judge, type):
-        return "none"
-    fields = json.dumps(plain(judge), sort_keys=True)
-    return f"{type(judge).__name__} {hashlib.sha256(fields.encode()).hexdigest()[:6]}"
+def short(digest: object) -> str:
+    """Return the first characters of a digest, as many as a reader sees."""
+    return str(digest)[:DIGEST]

@@ -9,6 +9,7 @@ import pytest
 import toy_study
 
 from harness.artifacts import Policy, Preferences, Samples, write_rows
+from harness.control import Control
 from harness.draft import Draft
 from harness.judge import Contains
 from harness.ledger import CELL_COLUMNS, Book
@@ -173,10 +174,10 @@ suites = ["toy_help"]
     text = (weights_folder(store.open(walk.policy)) / "policy.txt").read_text()
     assert text.startswith(f"step {step} ")
     book = Book(study, store)
-    held = book.held(walk)
+    held = Control(book).held(walk)
     assert held["preferences"] == "not used"
     assert held["labels, human"] == "0"
     assert held["labels, selection"] == "16"  # four candidates, four prompts
-    assert book.held(dpo)["labels, selection"] == "0"
-    assert book.held(dpo)["preferences"] != "not used"
+    assert Control(book).held(dpo)["labels, selection"] == "0"
+    assert Control(book).held(dpo)["preferences"] != "not used"
     assert dict(zip(CELL_COLUMNS[9:], book.costs(walk), strict=True))["labels_used"] == 16
