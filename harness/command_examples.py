@@ -22,6 +22,9 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
             ("plan demo", "what would run, what is cached, what it may cost"),
             ("plan demo --only dpo --all", "every artifact with its settings"),
         ),
+        "prepare": (
+            ("prepare mine.toml --to mirror", "all it reads; then `run mine.toml --mirror mirror`"),
+        ),
         "status": (
             ("status demo", "a line a cell"),
             ("status demo --json", "the same for programs"),

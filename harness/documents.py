@@ -226,6 +226,7 @@ def plugins_text(kind: Kind) -> str:
     parts = []
     for plugin in found:
         said = "\n\n".join(map(one_line, (inspect.getdoc(plugin.function) or "").split("\n\n")))
+        said += f"\n\nAxis: {plugin.axis}." if plugin.axis else ""
         own = [key for key in keys[plugin.name] if key not in common]
         parts += [f"#### {plugin.name}", said, keys_table(own)]
     if common:

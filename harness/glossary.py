@@ -179,6 +179,7 @@ JUDGES: Final[Mapping[str, str]] = {
     "endpoint.timeout": "seconds of one try",
 }
 SUITES: Final[Mapping[str, str]] = {
+    "overoptimisation.n": "answers of SFT drawn to each prompt; all smaller n are read off them",
     "size": "how many items of which sets; see the table of benchmarks",
     "path": "folder of the local copies; beside the study. Not for smoke",
     "sets": "prompt sets in place of the size's own",
