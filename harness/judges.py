@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from harness.bases import model_folder
 from harness.classifiers import SHOWN, Classifier
 from harness.endpoint import Endpoint
 from harness.guards import CATEGORIES, Form, Guard
 from harness.hamlet.forms import AXES
 from harness.judge import Contains, Judge, Prompted, Reward
-from harness.local import local_folder
 from harness.registry import judge
 from harness.shared import Data
 from harness.stages.reward import fit_reward
@@ -127,34 +127,45 @@ def endpoint(
 
 @judge
 def classifier(
-    data: Data, *, path: str, label: str = "", template: str = "chat", is_bad: bool = False
+    data: Data,
+    *,
+    path: str | None = None,
+    hub: str | None = None,
+    revision: str | None = None,
+    label: str = "",
+    template: str = "chat",
+    is_bad: bool = False,
 ) -> Judge:
-    """Grade by a sequence classifier in a local folder, such as a public reward model.
+    """Grade by a sequence classifier, such as a public reward model.
 
-    `label` names one of several outputs, and `is_bad` says that it is a fault. `template` is what
-    is read: "chat" (the tokenizer's own template), Jinja text, "pair" (request and answer as two
-    texts) or "answer".
+    It is in the folder `path`, or of the `hub` by name, at the commit `revision`. `label` names one
+    of several outputs, and `is_bad` says that it is a fault. `template` is what is read: "chat"
+    (the tokenizer's own template), Jinja text, "pair" (request and answer as two texts) or
+    "answer".
     """
     if template not in SHOWN and "{" not in template:
         raise ValueError(f"template {template!r}: one of {', '.join(SHOWN)}, or Jinja text")
-    return Classifier(local_folder(path), label, template, is_bad)
+    return Classifier(model_folder(path, hub, revision), label, template, is_bad)
 
 
 @judge
 def guard(
     data: Data,
     *,
-    path: str,
+    path: str | None = None,
+    hub: str | None = None,
+    revision: str | None = None,
     form: Form = "own",
     template: str = "",
     categories: tuple[str, ...] = CATEGORIES,
     label: str = "",
 ) -> Judge:
-    """Grade by how safe a guard model in a local folder finds an answer.
+    """Grade by how safe a guard model finds an answer.
 
-    `form` is how it is asked: "own" (its tokenizer's chat template, answered by safe or unsafe),
-    "categories" (the same by a list of ours), "questions" (three of yes or no), or "classifier",
-    whose `label` means unsafe. `template` is Jinja text over `messages` and `categories`.
+    It is in the folder `path`, or of the `hub` by name, at the commit `revision`. `form` is how it
+    is asked: "own" (its tokenizer's chat template, answered by safe or unsafe), "categories" (the
+    same by a list of ours), "questions" (three of yes or no), or "classifier", whose `label` means
+    unsafe. `template` is Jinja text over `messages` and `categories`.
     """
     if form == "categories" and not categories:
         raise ValueError('form = "categories" needs categories; leave them out for the usual ones')
@@ -162,4 +173,4 @@ def guard(
         raise ValueError(f"template {template!r} is no Jinja text over `messages`")
     if label and form != "classifier":
         raise ValueError(f'label {label!r} is read by form = "classifier" alone')
-    return Guard(local_folder(path), form, template, categories, label)
+    return Guard(model_folder(path, hub, revision), form, template, categories, label)

@@ -80,7 +80,7 @@ class Mirror:
             inside(root, name)
         for one in kept:
             for name in one.files:
-                inside(root, f"{one.folder}/{name}")
+                inside(root / one.folder, name)
         return found
 
     def folder_of(self, kind: str, name: str, commit: str) -> Path:
