@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
+from conftest import ROOT, SHARED
 
 from harness.registry import PLUGINS, discover
 from harness.study import Study
@@ -14,6 +19,12 @@ from harness.study_file import SHIPPED, Overrides, StudyError, read
 # Their rows are files of their own, which tests of the benchmarks look after.
 NO_BENCHMARKS = ("evaluation.settings={}", 'evaluation.suites=["preference", "diagnostics"]')
 CONTROLS = {"always_comply", "always_refuse", "longest_of_n", "verbatim"}
+
+
+def ours(method):
+    """Say whether a method is one that the project compares: neither a control nor a plugin's."""
+    shipped = PLUGINS["method", method].function.__module__.startswith("methods.")
+    return shipped and method not in CONTROLS
 
 
 def folder_of_a_model(folder):
@@ -57,9 +68,7 @@ def test_a_study_on_the_hub_compares_every_method_where_its_commits_are_at_hand(
     settings = (f"judge.path={judge}", *NO_BENCHMARKS)
     study = Study.load(SHIPPED / f"{name}.toml", overrides=Overrides(settings=settings))
     methods = Counter(cell.label for cell in study.cells())
-    every = {plugin for kind, plugin in PLUGINS if kind == "method"} - CONTROLS
-    ours = {name for name in every if PLUGINS["method", name].function.__module__[:8] == "methods."}
-    assert set(methods) == ours
+    assert set(methods) == {plugin for kind, plugin in PLUGINS if kind == "method" and ours(plugin)}
     assert set(methods.values()) == {3}
 
 
@@ -82,7 +91,7 @@ def test_the_tiny_real_study_names_what_to_put_beside_it():
     ]
 
 
-def test_the_tiny_real_study_runs_every_method_of_the_table(tmp_path):
+def test_the_tiny_real_study_names_every_method_of_the_table(tmp_path):
     rows = tmp_path / "hh"
     for part in ("helpful-base", "harmless-base"):
         (rows / part).mkdir(parents=True)
@@ -94,4 +103,65 @@ def test_the_tiny_real_study_runs_every_method_of_the_table(tmp_path):
     study = Study.load(SHIPPED / "tiny_real.toml", overrides=Overrides(settings=settings))
     listed = {cell.label for cell in study.cells()}
     assert listed == set(read(SHIPPED / "tiny_real.toml")["methods"])
-    assert {"ppo", "dpo", "best_of_n", "rest", "llama2", "rlaif", "cai", "hir", "dno"} < listed
+    assert listed == {plugin for kind, plugin in PLUGINS if kind == "method" and ours(plugin)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return the results of the tiny real study on a real checkpoint and fewer real rows."""
+    model, rows = SHARED / "models" / "TinyStories-656K", SHARED / "data" / "hh_rlhf"
+    for needed in (model, rows):
+        if not needed.exists():
+            pytest.skip(f"no {needed}: this test runs on a real checkpoint and real preferences")
+    folder = tmp_path_factory.mktemp("tiny_real")
+    sets = [f"bases.tinystories.path={model}", f"datasets.hh_rlhf.path={rows}"]
+    sets += ["datasets.hh_rlhf.max_rows=240", "datasets.hh_rlhf.test=0.08"]
+    command = [sys.executable, str(ROOT / "run_matrix.py"), "tiny_real", "--workers", "2"]
+    command += [part for one in sets for part in ("--set", one)]
+    places = ["--store", str(folder / "store"), "--results", str(folder / "results")]
+    done = subprocess.run(
+        [*command, *places], cwd=folder, capture_output=True, text=True, timeout=1500
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return folder / "results" / "tiny_real"
+
+
+def cells_of(results):
+    with (results / "cells.csv").open(newline="") as file:
+        return {row["label"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_method_runs_on_a_real_checkpoint_and_real_preferences(whole):
+    methods = read(SHIPPED / "tiny_real.toml")["methods"]
+    assert {label: row["state"] for label, row in cells_of(whole).items()} == dict.fromkeys(
+        methods, "done"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_trained_policy_is_one_of_its_own(whole):
+    ledger = json.loads((whole / "ledger.json").read_text())
+    payloads = {
+        one["cell"].split("/")[2]: one["payload"] for one in ledger["provenance"]["policies"]
+    }
+    assert len(set(payloads.values())) == len(payloads) == 13
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_labels_that_taught_the_labeller_are_charged_to_the_rows_that_it_labelled(whole):
+    charged = {label for label, row in cells_of(whole).items() if int(row["labels_labeller"])}
+    assert charged == {"rlaif", "rlaif_direct", "dno"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_report_of_the_tiny_real_study_says_mechanics_only_and_shows_all_rows_answers(whole):
+    assert "Mechanics only" in (whole / "report.md").read_text().split("##")[0]
+    with gzip.open(whole / "answers.jsonl.gz", "rt") as file:
+        lines = [json.loads(line) for line in file]
+    assert len(lines) >= 20
+    assert all(len(line["answers"]) == 13 for line in lines)
