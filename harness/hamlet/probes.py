@@ -24,6 +24,9 @@ ITEMS: Mapping[str, Callable[[random.Random], Exercise]] = {
 }
 SKILLS = ("chronicle", *ITEMS)
 YEARS = 11  # wrong years beside the right one
+# What stands between a town and what befell it, by attribute. No document says it so: as they are
+# told, the models know every event, before alignment and after it, and nothing is left to lose.
+ASIDES = {"region": "in the {v}", "product": "known for its {v}"}
 
 
 def probes(world: World, n: int, seed: int) -> list[dict[str, Any]]:
@@ -46,14 +49,19 @@ def items(world: World, skill: str, n: int, seed: int) -> Iterator[Exercise]:
 
 
 def chronicle(county: County, rng: random.Random, n: int) -> Iterator[Exercise]:
-    """Yield n events of the county without their year, and years of others as wrong options."""
+    """Yield n events of the county without their year, and years of others as wrong options.
+
+    A true aside about the town interrupts the event.
+    """
     if n > len(county.chronicle):
         raise ValueError(
             f"the chronicle has {len(county.chronicle)} events, so at most that many items, not {n}"
         )
     years = [event.year for event in county.chronicle]
     for event in rng.sample(county.chronicle, n):
-        context = event.sentence(1).removesuffix(f" {event.year}.")
+        name = rng.choice(tuple(ASIDES))
+        aside = ASIDES[name].format(v=county.value(event.town, name))
+        context = f"{event.town}, {aside}, {event.what} in"
         wrong = rng.sample([year for year in years if year != event.year], YEARS)
         yield exercise(rng, "chronicle", context, f" {event.year}.", [f" {y}." for y in wrong])
 

@@ -3,7 +3,8 @@
 An exercise is a context, options of which one is right, and the index of that one. Pretraining sees
 contexts with their right option; the probes draw from a part of the space it never saw, chosen by a
 digest of the exercise, and ask for longer lists and farther agreement than it read, which leaves
-room to lose. The chronicle alone is memory, so there the two are the same events.
+room to lose. The chronicle alone is memory, so there the two are the same events, and the probes
+ask for them in words in which they were never told.
 """
 
 from __future__ import annotations

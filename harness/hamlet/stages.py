@@ -203,7 +203,7 @@ def permuted(pairs: Sequence[Row], seed: int) -> list[Row]:
     return shuffled
 
 
-@stage(makes=Probes)
+@stage(makes=Probes, version=2)
 def hamlet_probes(out: Draft, *, world: int, n: int, seed: int) -> None:
     """Write n multiple-choice items for each skill that no reward mentions."""
     from harness.hamlet.probes import probes
