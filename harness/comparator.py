@@ -90,7 +90,7 @@ def rationales(policy: Policy, asked: Sequence[str], tokens: int) -> list[str]:
         for number, form in enumerate(asked)
     ]
     said = [""] * len(asked)
-    for numbers, batch in batches(wanted, ROWS_AT_ONCE):
+    for numbers, batch in batches(model, wanted, ROWS_AT_ONCE):
         for number, one in zip(numbers, draw(model, batch, decoding), strict=True):
             ids = [token for token in one.token_ids if token not in stops]
             said[number] = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()

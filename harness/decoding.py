@@ -28,9 +28,15 @@ class Steps(Protocol):
         """Keep the named rows, in that order; see `kept_in_place`."""
 
 
-def steps(model: PreTrainedModel, cache: Any, room: int) -> Steps:
-    """Return what goes on after a prompt was read into `cache`, with room for so many tokens."""
-    return LlamaSteps(model, cache, room) if is_plain_llama(model) else AnySteps(model, cache)
+def steps(model: PreTrainedModel, caches: Sequence[Any], room: int) -> Steps:
+    """Return what goes on after prompts were read into caches, with room for so many tokens.
+
+    The rows of a cache have read equally much; only a plain Llama goes on from several at once.
+    """
+    if is_plain_llama(model):
+        return LlamaSteps(model, caches, room)
+    (cache,) = caches
+    return AnySteps(model, cache)
 
 
 def kept_in_place(kept: Sequence[int]) -> list[int]:
@@ -79,26 +85,39 @@ def is_plain_llama(model: PreTrainedModel) -> bool:
 class LlamaSteps:
     """Decoding steps of a Llama over keys and values in buffers with room for the whole answer.
 
-    Touvron et al. 2023 (arXiv:2302.13971), with grouped-query attention as in Llama 2.
+    Touvron et al. 2023 (arXiv:2302.13971), with grouped-query attention as in Llama 2. Rows may
+    have read unequally much: each writes behind what it has read, and looks at nothing beyond. So
+    nothing is padded on the left, and a row's logits are those that it has alone.
     """
 
-    def __init__(self, model: Any, cache: Any, room: int) -> None:
+    def __init__(self, model: Any, caches: Sequence[Any], room: int) -> None:
         import torch
 
         self.model, self.inner, config = model, model.model, model.config
         self.heads: int = config.num_attention_heads
         self.groups: int = config.num_key_value_heads
         self.width: int = self.inner.layers[0].self_attn.head_dim
-        self.read: int = cache.get_seq_length()
-        whole = self.read + room
-        self.keys = [grown(layer.keys, whole) for layer in cache.layers]
-        self.values = [grown(layer.values, whole) for layer in cache.layers]
-        positions = torch.arange(whole, device=model.device)[None]
-        cosine, sine = self.inner.rotary_emb(self.keys[0], positions)
+        read = [cache.get_seq_length() for cache in caches for _ in cache.layers[0].keys]
+        self.read = torch.tensor(read, device=model.device)  # (rows,)
+        whole = max(read) + room
+        layers = range(len(self.inner.layers))
+        self.keys = [grown([c.layers[i].keys for c in caches], whole) for i in layers]
+        self.values = [grown([c.layers[i].values for c in caches], whole) for i in layers]
+        self.columns = torch.arange(whole, device=model.device)
+        self.numbers = torch.arange(len(read), device=model.device)
+        cosine, sine = self.inner.rotary_emb(self.keys[0], self.columns[None])
         self.cosine, self.sine = cosine[0], sine[0]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Read one token a row and return the next logits."""
+        self.number = self.numbers[: len(tokens)]
+        self.turn = self.cosine[self.read, None], self.sine[self.read, None]  # (rows, 1, width)
+        shortest, longest = self.read.aminmax()
+        self.seen = int(longest) + 1
+        self.beyond = None
+        if shortest != longest:
+            is_beyond = self.columns[None, : self.seen] > self.read[:, None]
+            self.beyond = is_beyond.repeat_interleave(self.groups, 0)[:, None]
         hidden = self.inner.embed_tokens(tokens)
         for number, layer in enumerate(self.inner.layers):
             normed = rms_norm(layer.input_layernorm, hidden)
@@ -114,16 +133,19 @@ class LlamaSteps:
         """Return what a layer's attention adds, (rows, hidden), and keep the new key and value."""
         import torch
 
-        rows, now = len(hidden), self.read
+        rows = len(hidden)
         query = self.turned(layer.q_proj(hidden).view(rows, self.heads, self.width))
         keys, values = self.keys[number][:rows], self.values[number][:rows]
-        keys[:, :, now] = self.turned(layer.k_proj(hidden).view(rows, self.groups, self.width))
-        values[:, :, now] = layer.v_proj(hidden).view(rows, self.groups, self.width)
+        key = self.turned(layer.k_proj(hidden).view(rows, self.groups, self.width))
+        keys[self.number, :, self.read] = key
+        values[self.number, :, self.read] = layer.v_proj(hidden).view(key.shape)
         # Heads of one group share keys and values: they stand together, (rows * groups, heads, .).
         query = query.reshape(rows * self.groups, -1, self.width)
-        weights = torch.bmm(query, keys.flatten(0, 1)[:, : now + 1].transpose(1, 2))
-        weights = (weights * layer.scaling).softmax(-1)
-        mixed = torch.bmm(weights, values.flatten(0, 1)[:, : now + 1])
+        weights = torch.bmm(query, keys.flatten(0, 1)[:, : self.seen].transpose(1, 2))
+        weights = weights * layer.scaling
+        if self.beyond is not None:
+            weights = weights.masked_fill(self.beyond, -torch.inf)
+        mixed = torch.bmm(weights.softmax(-1), values.flatten(0, 1)[:, : self.seen])
         added: Tensor = layer.o_proj(mixed.reshape(rows, -1))
         return added
 
@@ -133,24 +155,32 @@ class LlamaSteps:
 
         first, second = heads.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
-        rotated: Tensor = heads * self.cosine[self.read] + turned * self.sine[self.read]
+        rotated: Tensor = heads * self.turn[0] + turned * self.turn[1]
         return rotated
 
     def keep(self, order: Sequence[int]) -> None:
         """Keep the named rows, in that order, moving only those that change place."""
+        whole = int(self.read.max())
+        self.read = self.read[order]
         moves = [(place, row) for place, row in enumerate(order) if place != row]
         if not moves:
             return
         places, rows = map(list, zip(*moves, strict=True))
         for buffer in (*self.keys, *self.values):
-            buffer[places, :, : self.read] = buffer[rows, :, : self.read]
+            buffer[places, :, :whole] = buffer[rows, :, :whole]
 
 
-def grown(states: Tensor, whole: int) -> Tensor:
-    """Return keys or values (rows, groups, read, width) in a buffer of `whole` positions."""
-    rows, groups, read, width = states.shape
-    buffer = states.new_empty(rows, groups, whole, width)
-    buffer[:, :, :read] = states
+def grown(parts: Sequence[Tensor], whole: int) -> Tensor:
+    """Return keys or values (rows, groups, read, width) in one buffer of `whole` positions.
+
+    What lies beyond a row's own is 0: it is weighted by 0, which only a number survives.
+    """
+    rows, (_, groups, _, width) = sum(map(len, parts)), parts[0].shape
+    buffer = parts[0].new_zeros(rows, groups, whole, width)
+    first = 0
+    for states in parts:
+        buffer[first : first + len(states), :, : states.shape[2]] = states
+        first += len(states)
     return buffer
 
 

@@ -88,7 +88,7 @@ def collect(
     """Return one answer to each prompt, in order; the draws depend on no batch."""
     wanted = [Wanted(one.ids, one.prompt_id, one.number) for one in asked]
     found: dict[int, Episode] = {}
-    for numbers, batch in batches(wanted, rows or ROWS_AT_ONCE):
+    for numbers, batch in batches(model, wanted, rows or ROWS_AT_ONCE):
         for number, drawn in zip(numbers, draw(model, batch, decoding), strict=True):
             answer = (drawn.token_ids, drawn.finished, drawn.logp)
             found[number] = Episode(asked[number], *answer)

@@ -1,8 +1,9 @@
 """Draw answers from a causal language model, the same ones whatever the batches.
 
 Token t of an answer is chosen by the t-th uniform number of a Philox stream that belongs to (seed,
-prompt, sample, candidate), by inverse CDF in float64. Prompts of equal length go through the model
-together, since padding on the left perturbs logits; answers that have ended leave the batch.
+prompt, sample, candidate), by inverse CDF in float64. Nothing is padded on the left, which perturbs
+logits: prompts of one length are read together, and a plain Llama decodes those of several at once,
+each row at its own place. Answers that have ended leave the batch.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.decoding import kept_in_place, steps
+from harness.decoding import is_plain_llama, kept_in_place, steps
 from harness.losses import token_logprobs
 
 if TYPE_CHECKING:
@@ -89,17 +90,17 @@ def equal_lengths(lengths: Sequence[int], rows: int) -> list[list[int]]:
 
 
 def draw(model: PreTrainedModel, wanted: Sequence[Wanted], decoding: Decoding) -> list[Drawn]:
-    """Return one answer for each of the wanted, whose prompts must be of equal length.
+    """Return one answer for each of the wanted; see `batches` for what is drawn together.
 
-    Raises ValueError for prompts of unequal length, and where prompt and answer together would be
-    longer than the model's context.
+    Raises ValueError for prompts of unequal length where the model is no plain Llama, and where
+    prompt and answer together would be longer than the model's context.
     """
     import torch
 
-    width = len(wanted[0].ids)
-    if any(len(one.ids) != width for one in wanted):
-        raise ValueError("prompts drawn together must be of equal length; see equal_lengths")
-    require_room(model, width, decoding.max_new_tokens)
+    widths = {len(one.ids) for one in wanted}
+    if len(widths) > 1 and not is_plain_llama(model):
+        raise ValueError("prompts that this model reads together must be of one length")
+    require_room(model, max(widths), decoding.max_new_tokens)
     with torch.inference_mode():
         loop = Loop(model, wanted, decoding)
         for step in range(decoding.max_new_tokens):
@@ -126,23 +127,14 @@ class Loop:
         self.decoding = decoding
         self.ids: list[list[int]] = [[] for _ in wanted]
         self.logp = [0.0] * len(wanted)
-        self.rows = list(range(len(wanted)))  # of the answers still going, in batch order
         streams = [uniforms(decoding.seed, one, decoding.max_new_tokens) for one in wanted]
         self.uniforms = torch.from_numpy(np.stack(streams)).to(model.device)
         self.stops = torch.tensor(decoding.stop_ids, device=model.device)
-        # A prompt is read once however many answers are drawn to it.
-        prompts = {one.ids: place for place, one in reversed(list(enumerate(wanted)))}
-        order = sorted(prompts, key=prompts.__getitem__)
-        place = {ids: number for number, ids in enumerate(order)}
-        read = model(
-            input_ids=torch.tensor(order, device=model.device), use_cache=True, logits_to_keep=1
-        )
-        cache = read.past_key_values
-        answers = torch.tensor([place[one.ids] for one in wanted], device=model.device)
-        self.logits: Tensor = read.logits[:, -1][answers]
-        if len(order) < len(wanted):
-            cache.batch_select_indices(answers)
-        self.steps = steps(model, cache, decoding.max_new_tokens)
+        parts = equal_lengths([len(one.ids) for one in wanted], len(wanted))
+        self.rows = [row for part in parts for row in part]  # still going, in batch order
+        read = [read_prompts(model, [wanted[row].ids for row in part]) for part in parts]
+        self.logits = torch.cat([logits for logits, _ in read])
+        self.steps = steps(model, [cache for _, cache in read], decoding.max_new_tokens)
 
     def take(self, step: int) -> None:
         """Choose the next token of every row, and drop the rows that stop."""
@@ -165,6 +157,25 @@ class Loop:
     def forward(self) -> None:
         """Read the tokens just chosen, for the logits of the next ones."""
         self.logits = self.steps.step(self.tokens)
+
+
+def read_prompts(model: PreTrainedModel, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Any]:
+    """Return the next logits of equally long prompts, (prompts, vocabulary), and their cache.
+
+    A prompt that stands there several times is read once.
+    """
+    import torch
+
+    places = {ids: number for number, ids in enumerate(dict.fromkeys(prompts))}
+    read = model(
+        input_ids=torch.tensor(list(places), device=model.device), use_cache=True, logits_to_keep=1
+    )
+    cache, logits = read.past_key_values, read.logits[:, -1]
+    if len(places) < len(prompts):
+        each = torch.tensor([places[ids] for ids in prompts], device=model.device)
+        cache.batch_select_indices(each)
+        logits = logits[each]
+    return logits, cache
 
 
 def choose(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -213,7 +224,16 @@ def require_room(model: PreTrainedModel, prompt: int, new: int) -> None:
         )
 
 
-def batches(wanted: Sequence[Wanted], rows: int) -> Iterator[tuple[list[int], list[Wanted]]]:
-    """Yield the batches of `equal_lengths` with what is wanted in each."""
-    for numbers in equal_lengths([len(one.ids) for one in wanted], rows):
+def batches(
+    model: PreTrainedModel, wanted: Sequence[Wanted], rows: int
+) -> Iterator[tuple[list[int], list[Wanted]]]:
+    """Yield what is wanted in batches of at most `rows`, with the numbers, shorter prompts first.
+
+    A plain Llama decodes prompts of any lengths together, other models those of one length.
+    """
+    parts = equal_lengths([len(one.ids) for one in wanted], rows)
+    if is_plain_llama(model):
+        order = [number for part in parts for number in part]
+        parts = [order[start : start + rows] for start in range(0, len(order), rows)]
+    for numbers in parts:
         yield numbers, [wanted[number] for number in numbers]

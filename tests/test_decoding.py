@@ -42,7 +42,7 @@ def test_the_written_out_llama_steps_to_the_logits_of_transformers(changes):
 
     model = random_llama(3, **changes)
     assert is_plain_llama(model)
-    ours, theirs = LlamaSteps(model, read(model), 20), AnySteps(model, read(model))
+    ours, theirs = LlamaSteps(model, [read(model)], 20), AnySteps(model, read(model))
     tokens = torch.arange(6) + 40
     with torch.inference_mode():
         for order in (range(6), [0, 4, 2], [0, 2], [1]):
@@ -53,6 +53,27 @@ def test_the_written_out_llama_steps_to_the_logits_of_transformers(changes):
                 mine, other = ours.step(tokens), theirs.step(tokens)
                 assert torch.allclose(mine, other, atol=2e-4)
                 tokens = mine.argmax(-1)
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_key_value_heads": 4}], ids=["grouped", "alike"])
+def test_rows_that_have_read_unequally_much_step_as_each_does_alone(changes):
+    import torch
+
+    model = random_llama(3, **changes)
+    lengths = (3, 9, 5)
+    mixed = LlamaSteps(model, [read(model, 2, length) for length in lengths], 20)
+    alone = [AnySteps(model, read(model, 2, length)) for length in lengths]
+    tokens = torch.arange(6) + 40
+    with torch.inference_mode():
+        for step in range(12):
+            found = mixed.step(tokens)
+            theirs = torch.cat([s.step(t) for s, t in zip(alone, tokens.split(2), strict=True)])
+            assert torch.allclose(found, theirs, atol=2e-4), step
+            tokens = found.argmax(-1)
+        mixed.keep([5, 2])  # the last row of the third, the first of the second
+        kept = mixed.step(tokens[[5, 2]])
+        theirs = torch.stack([alone[2].step(tokens[4:])[1], alone[1].step(tokens[2:4])[0]])
+        assert torch.allclose(kept, theirs, atol=2e-4)
 
 
 def test_other_architectures_and_ropes_that_change_with_length_are_left_to_transformers():

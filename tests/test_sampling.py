@@ -40,7 +40,7 @@ def prompts(count, samples=2):
 
 def drawn_in_batches(model, wanted, decoding, rows):
     found = {}
-    for numbers, batch in batches(wanted, rows):
+    for numbers, batch in batches(model, wanted, rows):
         found.update(zip(numbers, draw(model, batch, decoding), strict=True))
     return [found[number] for number in range(len(wanted))]
 
@@ -202,14 +202,24 @@ def test_a_models_own_decoding_defaults_change_nothing(llama):
     assert drawn_in_batches(other, wanted, FREE, 64) == before
 
 
-def test_prompts_of_unequal_length_are_never_batched_and_refused_together(llama):
-    wanted = prompts(10)
-    groups = equal_lengths([len(one.ids) for one in wanted], 4)
+def test_other_models_than_a_plain_llama_read_prompts_of_one_length_together():
+    model, wanted = gpt2(), prompts(10)
+    groups = [numbers for numbers, _ in batches(model, wanted, 4)]
+    assert groups == equal_lengths([len(one.ids) for one in wanted], 4)
     assert sorted(number for group in groups for number in group) == list(range(20))
     assert all(len({len(wanted[n].ids) for n in group}) == 1 for group in groups)
     assert max(map(len, groups)) == 4
-    with pytest.raises(ValueError, match="of equal length"):
-        draw(llama, wanted, FREE)
+    with pytest.raises(ValueError, match="of one length"):
+        draw(model, wanted, FREE)
+
+
+def test_a_plain_llama_draws_unequal_prompts_in_full_batches_of_like_length(llama):
+    wanted = prompts(10)
+    groups = [numbers for numbers, _ in batches(llama, wanted, 8)]
+    assert [len(group) for group in groups] == [8, 8, 4]
+    lengths = [len(wanted[number].ids) for group in groups for number in group]
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 1
 
 
 def test_an_answer_that_would_leave_the_context_is_refused_with_the_remedy(llama):

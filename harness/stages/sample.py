@@ -175,7 +175,7 @@ def draw_all(
                 drawn[number] = Drawn(tuple(ids), logp, finished)
     model = policy.load(out.device)
     saved = time.monotonic()
-    for numbers, batch in batches(wanted, out.micro_batch or ROWS_AT_ONCE):
+    for numbers, batch in batches(model, wanted, out.micro_batch or ROWS_AT_ONCE):
         if all(number in drawn for number in numbers):
             continue
         work = partial(drawn_in_parts, out, model, batch, decoding)
