@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.answers import DIAGNOSTICS, Sheet, answer_class, distinct, repeated
 from harness import Draft, Metric, Policy, Samples, Scores, Subject, stage, suite, write_rows
+from harness.best_of_n_curves import kl_bound
 from harness.stages.sample import Manner
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def measured(
     ours, theirs = pair.manners(float(decoding.removeprefix("T=")))
     best_of, bound = ours.candidates, None
     if best_of > 1 and pair.alike(ours, theirs):
-        bound = math.log(best_of) - (best_of - 1) / best_of
+        bound = kl_bound(best_of)
     for row, (kl, entropy) in zip(
         answers, divergences(out, pair, (ours, theirs), answers), strict=True
     ):

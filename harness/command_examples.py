@@ -36,7 +36,8 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
         "verify": (("verify", "hash results/store again; ends with 1 where bytes have changed"),),
         "show": (
             ("show demo:dpo/0", "the policy of a cell: STUDY:LABEL/SEED"),
-            ("show prefer-98f2", "an artifact by the beginning of its id"),
+            ("show mine.toml:dpo/0", "of a study of yours"),
+            ("show prefer-98f2 --study mine.toml", "an artifact by the beginning of its id"),
         ),
         "why": (("why demo:dpo/0", "never made, failed, or made by another recipe"),),
         "logs": (

@@ -24,7 +24,6 @@ from typing import Any, Final, TypeVar
 
 from harness import disk
 from harness.claims import Claim, Claims, Superseded, aged, died_here, is_left, live_claims
-from harness.closure import code_digest
 from harness.draft import MANIFEST, STEP, Checkpoints, ContractBroken
 from harness.stage import Artifact
 
@@ -137,12 +136,6 @@ class Store:
     def claimed(self, id: str) -> bool:
         """Say whether some run is making the artifact now, as far as one glance can tell."""
         return self.path(id).name in live_claims(self.root / ".claims")
-
-    def code_of(self, artifact: Artifact) -> str:
-        """Return the digest of the code that would make an artifact now; manifests keep theirs."""
-        if artifact.recipe is None:
-            raise ValueError(f"{artifact.id} has no recipe here, so its code is unknown")
-        return code_digest(artifact.recipe.stage)
 
     def open(self, artifact: A) -> A:
         """Return an artifact bound to its folder, every byte checked; raises StaleArtifact."""
