@@ -79,6 +79,7 @@ METHODS: Final[Mapping[str, str]] = {
     "llama2.threshold": "probability of being safe below which the safety model's score counts",
     "llama2.safety_mix": "share of helpful pairs among the safety model's",
     "ppo.preset": "whose PPO: all settings that are not given are this paper's",
+    "ppo.patience": "looks at validation prompts without a better reward that end it; 0: none",
     "ppo.value_warmup": "iterations in which the value alone is fitted, before the policy moves",
     "ppo.pretraining_weight": "weight of the loss on pretraining text; above 0 it is PPO-ptx",
     "ppo.checkpoints": "policies kept on the way, for curves and for selection",
@@ -98,7 +99,8 @@ ROWS: Final[Mapping[str, str]] = {
     "path": "folder of a local copy, in place of the hub's cache; beside the study",
     "jsonl.path": "the file, or a folder of files; beside the study",
     "hub": "name of the repository on the hub",
-    "revision": "commit of the repository; needed without a path",
+    "revision": "commit of the repository, or a branch that `prepare` has pinned; needed "
+    "without a path",
     "files": "pattern of the files in the folder",
     "sha256": "digest that the one file must have",
     "train": "pattern of the files with train rows",
@@ -148,7 +150,9 @@ DATASETS: Final[Mapping[str, str]] = {
     "hamlet_foreign.learning_rate": "learning rate of the other policy, whose answers are judged",
 }
 JUDGES: Final[Mapping[str, str]] = {
-    "path": "folder of the model; beside the study",
+    "path": "folder of the model, in place of the hub; beside the study",
+    "hub": "name of the model on the hub",
+    "revision": "its commit, or a branch that `prepare` has pinned; needed with `hub`",
     "principle": "what the better answer is asked for; an axis's own is exchanged by rows' axes",
     "learning_rate": "learning rate of the reward model",
     "epochs": "times that it is trained on every pair",
