@@ -20,12 +20,14 @@ from harness.artifacts import (
 )
 from harness.constitution import Constitution, constitution
 from harness.draft import Diverged, Draft
+from harness.early_stop import EarlyStop
 from harness.ensembles import Ensemble, Stepwise
 from harness.gated import Gated, axis_rewards, gated_reward
 from harness.goals import BEST, Goal
 from harness.judge import Answer, ByTag, Contains, Judge, Letters, Prompted, Rescaled, Reward
 from harness.losses import bradley_terry, token_logprobs
 from harness.models import encode
+from harness.pairwise import Margin
 from harness.ppo_settings import PRESETS, Preset
 from harness.ranges import Choice, LogRange, Range
 from harness.registry import Metric, dataset, judge, method, suite
@@ -47,11 +49,11 @@ from harness.stages.critique import (
 from harness.stages.finetune import finetune
 from harness.stages.fresh import fresh_pairs
 from harness.stages.hindsight import Relabelled, follow_goals, in_hindsight
-from harness.stages.label import label, relabel, together
+from harness.stages.label import label, rank, relabel, together
 from harness.stages.mix import mix
 from harness.stages.optimise import optimise
 from harness.stages.prefer import PreferenceLoss, prefer
-from harness.stages.reward import Margin, fit_reward
+from harness.stages.reward import fit_reward, fit_safe_reward
 from harness.stages.sample import sample, score
 from harness.stages.sanity import Longest, canned, recite
 from harness.stages.select import (
@@ -66,6 +68,7 @@ from harness.stages.select import (
     tempered,
     under_goal,
 )
+from harness.stages.steps import StepLabels, fit_step_reward, label_steps
 from harness.training import save_model
 
 __all__ = [
@@ -82,6 +85,7 @@ __all__ = [
     "Demonstrations",
     "Diverged",
     "Draft",
+    "EarlyStop",
     "Ensemble",
     "Feedback",
     "Gated",
@@ -110,6 +114,7 @@ __all__ = [
     "ScoredSamples",
     "Scores",
     "Shared",
+    "StepLabels",
     "Stepwise",
     "Subject",
     "Texts",
@@ -129,6 +134,8 @@ __all__ = [
     "finetune",
     "first_answers",
     "fit_reward",
+    "fit_safe_reward",
+    "fit_step_reward",
     "follow_goals",
     "fresh_pairs",
     "gated_reward",
@@ -138,6 +145,7 @@ __all__ = [
     "keep_best",
     "keep_quantile",
     "label",
+    "label_steps",
     "method",
     "mix",
     "only",
@@ -147,6 +155,7 @@ __all__ = [
     "pool",
     "portion",
     "prefer",
+    "rank",
     "recite",
     "relabel",
     "revise",

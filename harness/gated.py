@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from harness.artifacts import Preferences, RewardModel
 from harness.judge import Answer, Judge, Reward
+from harness.pairwise import Margin
 from harness.shared import Shared
 from harness.stages.mix import mix
-from harness.stages.reward import Margin, fit_reward
+from harness.stages.reward import fit_reward, fit_safe_reward
 from harness.stages.select import only
 
 
@@ -68,24 +69,23 @@ def gated_reward(
     margin: Margin,
     learning_rate: float,
     batch_size: int,
+    safety_loss: float = 0.0,
 ) -> tuple[Judge, RewardModel]:
     """Plan the reward that pairs teach; return it, and the model that a value network starts from.
 
     "two" is one model for each axis, gated: `safety_mix` is the share of helpful pairs among the
     safety model's, and the margin is the helpful model's alone. "one" is a model of all pairs.
+    `safety_loss` weighs the safety model's loss on flagged answers, which needs `fit_safe_reward`.
     (Touvron et al. 2023, arXiv:2307.09288, section 3.2.2)
     """
+    how: dict[str, Any] = {
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": shared.seed,
+    }
 
     def fitted(rows: Preferences, apart: Margin) -> RewardModel:
-        return fit_reward(
-            shared.sft,
-            rows,
-            margin=apart,
-            normalise=False,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            seed=shared.seed,
-        )
+        return fit_reward(shared.sft, rows, margin=apart, normalise=False, **how)
 
     if models == "one":
         model = fitted(pairs, margin)
@@ -94,7 +94,11 @@ def gated_reward(
     if safety_mix:
         safe = mix(safe, ours, share=safety_mix, seed=shared.seed_for("mix"))
     helpful = fitted(ours, margin)
-    return Gated(helpful, fitted(safe, "none"), threshold), helpful
+    if safety_loss:
+        harmless = fit_safe_reward(shared.sft, safe, safety=safety_loss, **how)
+    else:
+        harmless = fitted(safe, "none")
+    return Gated(helpful, harmless, threshold), helpful
 
 
 def axis_rewards(shared: Shared, learning_rate: float, batch_size: int) -> tuple[Reward, Reward]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import VALUE, adapter_parameters, has_adapter, speaking
-from harness.rollout import Pack, in_rows
+from harness.checkpoints import fill_moments, moments_of
+from harness.rollout import Episode, Pack, in_rows, packs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +43,27 @@ def answer_logprobs_and_entropy(
     logp = each.gather(-1, pack.tokens[pack.is_token][:, None])[:, 0]
     spread = -(each.exp() * each).sum(-1) if entropy else torch.zeros_like(logp)
     return in_rows(logp, pack.is_token), in_rows(spread, pack.is_token)
+
+
+def mean_kl(
+    networks: Networks,
+    episodes: Sequence[Episode],
+    temperature: float,
+    device: str,
+    rows: int | None,
+) -> float:
+    """Return the mean over the policy's own answers of log policy/reference, in nats: k1."""
+    import torch
+
+    total = 0.0
+    with torch.no_grad():
+        for pack in packs_of(episodes, range(len(episodes)), device, rows):
+            ours, theirs = (
+                answer_logprobs(model, pack, temperature).sum()
+                for model in (networks.policy, networks.reference)
+            )
+            total += float(ours - theirs)
+    return total / len(episodes)
 
 
 def backward(loss: Tensor) -> float:
@@ -142,6 +165,39 @@ def with_weights(model: Any, weights: Mapping[str, Tensor]) -> Any:
     """Return the model with the parameters that `weights_of` copied."""
     for name, weight in trained(model).items():
         weight.data.copy_(weights[name])
+    return model
+
+
+def save_models(models: Mapping[str, tuple[Any, Any]], folder: Path) -> None:
+    """Write what of named models is trained, and what their optimisers remember of it."""
+    from safetensors.torch import save_file
+
+    for name, (model, optimiser) in models.items():
+        save_file(weights_of(model), folder / f"{name}.safetensors")
+        save_file(moments_of(optimiser), folder / f"{name}-optimiser.safetensors")
+
+
+def fill_models(models: Mapping[str, tuple[Any, Any]], folder: Path) -> None:
+    """Give named models and their optimisers back what `save_models` wrote."""
+    from safetensors.torch import load_file
+
+    for name, (model, optimiser) in models.items():
+        with_weights(model, load_file(folder / f"{name}.safetensors"))
+        fill_moments(optimiser, load_file(folder / f"{name}-optimiser.safetensors"))
+
+
+def without_dropout(model: Any) -> Any:
+    """Return the model with every dropout at 0, in modules and in attention functions alike.
+
+    TRL's `disable_dropout` sees modules alone, and a Llama's attention dropout is none: the policy
+    would differ from its reference before the first step.
+    """
+    for path, module in model.named_modules():
+        if ".lora_dropout." in path:  # an adapter's own, which a study asked for
+            continue
+        for name, value in vars(module).items():
+            if isinstance(value, float) and (name == "p" or "dropout" in name):
+                setattr(module, name, 0.0)
     return model
 
 

@@ -24,8 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.checkpoints import fill_moments, moments_of
+from harness.divergence import astray, not_finite
 from harness.draft import Diverged, Draft
+from harness.early_stop import Lookout
 from harness.memory import given_room, rows_at_once
 from harness.networks import (
     Networks,
@@ -33,7 +34,9 @@ from harness.networks import (
     answer_logprobs,
     answer_logprobs_and_entropy,
     backward,
+    fill_models,
     same_weights,
+    save_models,
     trained,
     weights_of,
     with_weights,
@@ -71,10 +74,7 @@ if TYPE_CHECKING:
 
 MAX_NORM: Final = 1.0  # of either network's gradient: Touvron et al. 2023, section 3.3
 ADAM_EPS: Final = 1e-5  # Huang et al. 2024, detail 7
-SAMPLER_GAP: Final = 0.05  # nats an answer between sampler and training forward, at the start
 RATIO_GAP: Final = 1e-3  # of a log-ratio at the first minibatch of the first epoch
-KL_A_TOKEN: Final = 20.0  # mean nats; a policy that far from its reference has lost it
-DEGENERATE: Final = 0.5  # share of repetitive answers that ends a run that began below half of it
 
 Grade = Callable[[Sequence[Episode]], list[float]]
 Row = dict[str, float]
@@ -93,12 +93,13 @@ class PPO:
         *,
         stop_ids: Sequence[int],
         pretraining: Sequence[Sequence[int]] = (),
+        lookout: Lookout | None = None,
     ) -> None:
         import torch
 
         self.out, self.networks, self.settings = out, networks, settings
         self.prompts, self.grade, self.stop_ids = prompts, grade, tuple(stop_ids)
-        self.pretraining = pretraining
+        self.pretraining, self.lookout = pretraining, lookout
         self.beta = settings.kl
         self.curve: list[Row] = []
         self.kept: dict[int, dict[str, Tensor]] = {}
@@ -115,26 +116,38 @@ class PPO:
             )
             for model, rate in zip(models, rates, strict=True)
         ]
+        pairs = zip(models, self.optimisers, strict=True)
+        self.models = dict(zip(("policy", "value"), pairs, strict=True))
         episodes = round(settings.passes * len(prompts))
         self.batch_size = min(settings.batch_size, episodes)
         self.steps = settings.value_warmup + episodes // self.batch_size
 
     def iterate(self) -> Iterator[Row]:
-        """Take the iterations that are left, and yield each one's row of the curve."""
-        s = self.settings
-        parts = s.checkpoints + 1
+        """Take the iterations that are left, and yield each one's row of the curve.
+
+        In the end the policy is the one that the lookout kept, where there is one.
+        """
+        look = self.lookout.look if self.lookout else lambda _: None
+        parts = self.settings.checkpoints + 1
         gaps = {round(i * self.steps / parts) for i in range(1, parts)} - {self.steps}
+        look(self)
         while not self.is_over():
             self.curve.append(self.iteration(len(self.curve)))
             if len(self.curve) in gaps:
                 self.kept[len(self.curve)] = weights_of(self.networks.policy)
+            look(self)
             yield self.curve[-1]
+        if self.lookout:
+            with_weights(self.networks.policy, self.lookout.kept)
+        if wrong := not_finite(self.networks.policy):
+            self.diverge(len(self.curve) - 1, wrong)
 
     def is_over(self) -> bool:
-        """Say whether all iterations are done, or the last batch was too far from the reference."""
-        limit, done = self.settings.stop_kl, len(self.curve)
-        far = limit is not None and done > 0 and self.curve[-1]["kl"] > limit
-        return far or done >= self.steps
+        """Say whether all iterations are done, the last batch was too far off, or it was seen."""
+        limit = self.settings.stop_kl
+        far = limit is not None and any(row["kl"] > limit for row in self.curve[-1:])
+        seen = self.lookout is not None and self.lookout.has_seen_enough
+        return far or seen or len(self.curve) >= self.steps
 
     def iteration(self, step: int) -> Row:
         """Draw a batch, train on it, and return what was measured; Diverged if it went wrong."""
@@ -155,7 +168,7 @@ class PPO:
         lengths = sum(one.length for one in episodes)
         self.out.add(tokens_trained=2 * s.epochs * lengths, optimiser_steps=len(seen))
         row = {"step": step + 1, "episodes": (step + 1) * self.batch_size, **measured, **means}
-        row |= {"beta": self.beta, "learning_rate": s.learning_rate * self.rate(step)}
+        row |= {"beta": self.beta, "learning_rate": s.learning_rate * s.rate(step, self.steps)}
         if s.kl_target is not None and step >= s.value_warmup:
             gain = len(episodes) / s.kl_horizon
             self.beta = adapted_beta(self.beta, row["kl"], target=s.kl_target, gain=gain)
@@ -171,15 +184,20 @@ class PPO:
         places = [divmod(first + i, count) for i in range(self.batch_size)]
         laps = {lap: shuffled(count, s.seed, "prompts", lap) for lap in {lap for lap, _ in places}}
         asked = [replace(self.prompts[laps[lap][place]], number=lap) for lap, place in places]
+        episodes = self.answers(asked, decoding)
+        self.out.add(tokens_forward=sum(one.length for one in episodes))  # by the value network
+        return episodes
+
+    def answers(self, asked: Sequence[Asked], decoding: Decoding) -> list[Episode]:
+        """Return the policy's answers, counted as drawn and as read by all but the value."""
         alike = Counter(len(one.ids) for one in asked).values()  # only they are drawn together
         rows = min(max(alike), rows_at_once(self.out, "sampling") or ROWS_AT_ONCE)
         work = partial(collect, self.networks.policy, asked, decoding)
         limit = partial(rows_at_once, self.out, "sampling")
         episodes = given_room(self.out, "sampling", rows, lambda: work(limit()))
-        generated = sum(len(one.token_ids) for one in episodes)
-        whole = sum(one.length for one in episodes)
-        # Read by the sampler, then once more by the policy, the reference and the value network.
-        self.out.add(tokens_generated=generated, tokens_forward=4 * whole)
+        whole = sum(one.length for one in episodes)  # read by sampler, policy and reference
+        self.out.add(tokens_generated=sum(len(one.token_ids) for one in episodes))
+        self.out.add(tokens_forward=3 * whole)
         return episodes
 
     def evaluate(
@@ -224,11 +242,12 @@ class PPO:
         While the value warms up, the policy stays as it is.
         """
         frozen = step < self.settings.value_warmup
+        rate = self.settings.rate(step, self.steps)
         rows = max(len(one.pack.numbers) for one in part)
         work = partial(self.add_gradients, part, step, nth, frozen)
         forget = [optimiser.zero_grad for optimiser in self.optimisers]
         totals = given_room(self.out, "training", rows, work, lambda: [f() for f in forget])
-        return totals | self.take_step(self.rate(step), frozen=frozen)
+        return totals | self.take_step(rate, frozen=frozen)
 
     def room(self) -> int | None:
         """Return how many rows may be trained on at once, None without a limit."""
@@ -260,14 +279,6 @@ class PPO:
             self.add_pretraining_gradient(rows, step, nth)
         return totals
 
-    def rate(self, step: int) -> float:
-        """Return the share of the full learning rates: up from a tenth, then level or down to 0."""
-        s, done = self.settings, step - self.settings.value_warmup
-        level = 1.0
-        if s.schedule == "linear" and done > 0:
-            level = 1 - done / (self.steps - s.value_warmup)
-        return level * min(1.0, 0.1 + 0.9 * max(done, 0) / s.warmup) if s.warmup else level
-
     def take_step(self, rate: float, *, frozen: bool) -> Row:
         """Step both optimisers, gradients cut to norm one; return the norms before the cut."""
         import torch
@@ -296,25 +307,15 @@ class PPO:
         self.out.add(tokens_trained=sum(map(len, chosen)))
 
     def guard(self, step: int, measured: Row) -> None:
-        """Raise Diverged where the policy is not what was sampled, or has lost its reference."""
+        """Raise Diverged where the policy is not what was sampled, or has lost itself."""
         self.require_finite(step, **measured)
-        gap, apart = measured["sampler_gap"], measured["kl"] / measured["length"]
-        if step == 0 and gap > SAMPLER_GAP:
-            self.diverge(step, f"sampler and training forward differ by {gap} nats on an answer")
-        if step == 0 and self.same_at_start and abs(measured["kl"]) > 1e-4:
-            self.diverge(step, f"KL to the policy itself is {measured['kl']}, not 0")
-        if apart > KL_A_TOKEN:
-            self.diverge(step, f"KL to the reference is {apart} nats a token")
-        first = self.curve[0]["repetitive"] if self.curve else measured["repetitive"]
-        if first < DEGENERATE / 2 and measured["repetitive"] > DEGENERATE:
-            share = measured["repetitive"]
-            self.diverge(step, f"{share:.0%} of the answers repeat themselves ({first:.0%} before)")
+        if wrong := astray(measured, self.curve[:1], same_at_start=self.same_at_start):
+            self.diverge(step, wrong)
 
     def require_finite(self, step: int, **values: float) -> None:
         """Raise Diverged for a number that is not finite."""
-        for name, value in values.items():
-            if not math.isfinite(value):
-                self.diverge(step, f"{name} is {value}")
+        for name in (name for name, value in values.items() if not math.isfinite(value)):
+            self.diverge(step, f"{name} is {values[name]}")
 
     def diverge(self, step: int, what: str) -> None:
         """Stop, saying the step and the last finite values."""
@@ -328,12 +329,11 @@ class PPO:
         """Write all that `restore` needs to go on as if never stopped; nothing is pickled."""
         from safetensors.torch import save_file
 
-        models = {"policy": self.networks.policy, "value": self.networks.value.classifier}
-        for (name, model), optimiser in zip(models.items(), self.optimisers, strict=True):
-            save_file(weights_of(model), folder / f"{name}.safetensors")
-            save_file(moments_of(optimiser), folder / f"{name}-optimiser.safetensors")
+        save_models(self.models, folder)
         for step, weights in self.kept.items():
             save_file(weights, folder / f"kept-{step}.safetensors")
+        if self.lookout:
+            self.lookout.save(folder)
         state = {"beta": self.beta, "curve": self.curve, "kept": list(self.kept)}
         (folder / "loop.json").write_text(json.dumps(state))
 
@@ -341,10 +341,9 @@ class PPO:
         """Go back to a checkpoint that `save` wrote."""
         from safetensors.torch import load_file
 
-        models = {"policy": self.networks.policy, "value": self.networks.value.classifier}
-        for (name, model), optimiser in zip(models.items(), self.optimisers, strict=True):
-            with_weights(model, load_file(folder / f"{name}.safetensors"))
-            fill_moments(optimiser, load_file(folder / f"{name}-optimiser.safetensors"))
+        fill_models(self.models, folder)
+        if self.lookout:
+            self.lookout.restore(folder)
         state = json.loads((folder / "loop.json").read_text())
         self.beta, self.curve = state["beta"], state["curve"]
         self.kept = {step: load_file(folder / f"kept-{step}.safetensors") for step in state["kept"]}

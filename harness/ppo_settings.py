@@ -6,7 +6,7 @@ A preset holds a paper's values and, where the paper is silent, those of Huang e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -60,6 +60,18 @@ class Settings:
             raise ValueError("temperature must be positive, and lam lies in [0, 1]")
         if min(self.warmup, self.value_warmup, self.checkpoints) < 0:
             raise ValueError("warmup, value_warmup and checkpoints must not be negative")
+
+    @classmethod
+    def among(cls, given: Mapping[str, Any]) -> Settings:
+        """Return the settings among values by name."""
+        return cls(**{field.name: given[field.name] for field in fields(cls)})
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the share of the full learning rates: up from a tenth, then level or down to 0."""
+        done, level = step - self.value_warmup, 1.0
+        if self.schedule == "linear" and done > 0:
+            level = 1 - done / (steps - self.value_warmup)
+        return level * min(1.0, 0.1 + 0.9 * max(done, 0) / self.warmup) if self.warmup else level
 
 
 _N_PLUS: Final[Mapping[str, Any]] = {

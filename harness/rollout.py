@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.divergence import is_repetitive, shares
 from harness.policy_gradient import explained_variance, gae, k1, k3, whiten
 from harness.ppo_settings import Settings
 from harness.sampling import Decoding, Wanted, batches, draw
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 PACK_TOKENS = 1 << 12  # in one forward pass where the device sets no limit on rows
 ROWS_AT_ONCE = 256
-NGRAM = 4  # of which most are repeats in degenerate text
-LONG_ENOUGH = 4 * NGRAM  # tokens, below which repeats say nothing
 
 
 @dataclass(frozen=True)
@@ -155,12 +154,6 @@ def in_rows(tokens: Tensor, is_token: Tensor) -> Tensor:
     return torch.zeros(is_token.shape, device=tokens.device).masked_scatter(is_token, tokens)
 
 
-def is_repetitive(token_ids: Sequence[int]) -> bool:
-    """Say whether an answer is long and most of its 4-grams have stood in it before."""
-    grams = [tuple(token_ids[i : i + NGRAM]) for i in range(len(token_ids) - NGRAM + 1)]
-    return len(token_ids) >= LONG_ENOUGH and len(set(grams)) < len(grams) / 2
-
-
 def shuffled(count: int, seed: int, *names: str | int) -> list[int]:
     """Return the numbers below `count` in an order that belongs to a seed and names."""
     order: list[int] = generator(seed, *names).permutation(count).tolist()
@@ -237,15 +230,18 @@ def measurements(
         for number, logp in zip(one.pack.numbers, one.old_logp.sum(1), strict=True)
     ]
     everywhere = torch.ones_like(flat["returns"], dtype=torch.bool)
+    answers = [one.token_ids for one in episodes]
+    finished = [one.finished for one in episodes]
     return {
+        **shares([one.asked.ids for one in episodes], answers, finished),
         "proxy": float(proxy.mean()),
         "proxy_std": float(proxy.std(correction=0)),
         "reward": float(flat["rewards"].sum()) / count,
         "kl": float(k1(flat["log_ratio"]).sum()) / count,
         "kl_k3": float(k3(flat["log_ratio"]).sum()) / count,
-        "length": sum(len(one.token_ids) for one in episodes) / count,
-        "eos_rate": sum(one.finished for one in episodes) / count,
-        "repetitive": sum(is_repetitive(one.token_ids) for one in episodes) / count,
+        "length": sum(map(len, answers)) / count,
+        "eos_rate": sum(finished) / count,
+        "repetitive": sum(map(is_repetitive, answers)) / count,
         "explained_variance": explained_variance(flat["old_values"], flat["returns"], everywhere),
         "sampler_gap": max(gaps),
     }

@@ -110,6 +110,7 @@ class Stage(Generic[P, A]):
     version: int
     name: str
     owner: str
+    later: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -135,6 +136,7 @@ class Stage(Generic[P, A]):
         arguments = {
             key: coerce(value, self.hints[key], f"{where} setting {key!r}")
             for key, value in bound.arguments.items()
+            if value is not None or key not in self.later
         }
         recipe = Recipe(self, arguments, asking_line())
         return self.makes(f"{self.name}-{recipe.digest[:12]}", recipe)
@@ -144,19 +146,19 @@ STAGES: dict[str, Stage[Any, Any]] = {}
 
 
 def stage(
-    makes: type[A], *, version: int = 1, name: str | None = None
+    makes: type[A], *, version: int = 1, name: str | None = None, later: tuple[str, ...] = ()
 ) -> Callable[[Callable[Concatenate[Draft, P], None]], Stage[P, A]]:
     """Turn a function `body(out, inputs..., *, settings)` into a stage that makes `makes`.
 
-    Raise `version` when a change to the body should redo work that is already cached. Raises
-    TypeError for a local function (a worker process could not find it again), for a parameter
-    without annotation, and for a seed with a default value: randomness has an owner.
+    Raise `version` when a change to the body should redo cached work. Settings in `later` are in no
+    recipe while they are None: work from before them stays. Raises TypeError for a local function
+    (a worker could not find it), a parameter without annotation and a seed with a default.
     """
 
     def register(body: Callable[Concatenate[Draft, P], None]) -> Stage[P, A]:
         if "<" in body.__qualname__:
             raise TypeError(f"stage {body.__qualname__} is local; define it at module level")
-        made = Stage(body, makes, version, name or body.__name__, owner_of(body))
+        made = Stage(body, makes, version, name or body.__name__, owner_of(body), later)
         for parameter in made.signature.parameters.values():
             if parameter.name not in made.hints:
                 raise TypeError(f"stage {made.name}: annotate parameter {parameter.name!r}")
@@ -340,11 +342,9 @@ def find_artifacts(value: Any) -> Iterator[Artifact]:
     if isinstance(value, Artifact):
         yield value
     elif is_dataclass(value) and not isinstance(value, type):
-        for f in fields(value):
-            yield from find_artifacts(getattr(value, f.name))
+        yield from find_artifacts(tuple(getattr(value, f.name) for f in fields(value)))
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from find_artifacts(item)
+        yield from find_artifacts(tuple(value.values()))
     elif isinstance(value, list | tuple):
         for item in value:
             yield from find_artifacts(item)

@@ -20,14 +20,16 @@ def encoded_pairs(
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return token ids of each pair, the likelier answer as chosen, and dropped rows by reason.
 
-    A row has prompt_ids, chosen_ids, rejected_ids, p1 in [0.5, 1], strength and prompt_id.
+    A row has prompt_ids, chosen_ids, rejected_ids, p1 in [0.5, 1], strength and prompt_id, and the
+    flags chosen_safe and rejected_safe where the pair has them.
     """
     rows = []
     dropped = {"longer_than_max_length": 0, "equal_answers": 0}
     for pair in pairs:
         answers, p1 = (pair["chosen"], pair["rejected"]), float(pair["p1"])
+        flags = [pair.get(f"{side}_safe") for side in ("chosen", "rejected")]
         if p1 < 0.5:
-            answers, p1 = answers[::-1], 1 - p1
+            answers, flags, p1 = answers[::-1], flags[::-1], 1 - p1
         prompt, chosen = encoded(tokenizer, pair, answers[0])
         _, rejected = encoded(tokenizer, pair, answers[1])
         if chosen == rejected:
@@ -38,6 +40,8 @@ def encoded_pairs(
             continue
         ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         kept = {"strength": pair["strength"], "prompt_id": pair["prompt_id"]}
+        if None not in flags:
+            kept |= {"chosen_safe": flags[0], "rejected_safe": flags[1]}
         rows.append({**ids, "p1": p1, **kept})
     return rows, dropped
 

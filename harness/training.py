@@ -25,18 +25,22 @@ from harness.adapters import Setup, has_adapter, save_adapter, setup_of, write_s
 from harness.artifacts import Policy
 from harness.checkpoints import WholeCheckpoints
 from harness.device import training_dtype
+from harness.divergence import KL_A_TOKEN, SILENT, WINDOW, Speech, not_finite, surge
 from harness.draft import Diverged, Draft
 from harness.memory import given_room, rows_at_once
+from harness.networks import without_dropout
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import DataLoader
 
+Curve = Sequence[Mapping[str, float]]
 Schedule = Literal["cosine", "linear", "constant"]
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 SAVE_SECONDS = 20.0  # a shorter job has nothing worth keeping
 SAVE_SHARE = 0.02  # of the time since the last checkpoint that writing one may cost
+FROM_REFERENCE = "nats_a_token_from_reference"  # what a trainer with a reference measures
 GROUP = 50  # batches whose rows are sorted by length together
 
 
@@ -87,13 +91,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: the draft it writes into, its batches as row numbers, and its name."""
+    """One training run: the draft it writes into, its batches as row numbers, and its name.
+
+    `speech` is what the policy is listened to before and after; a reward model says nothing.
+    """
 
     out: Draft
     batches: tuple[tuple[int, ...], ...]
     label: str
-
     epochs: int = 1
+    speech: Speech = SILENT
 
     @property
     def first_epoch(self) -> tuple[tuple[int, ...], ...]:
@@ -153,21 +160,6 @@ def tamed_trl() -> Iterator[None]:
             utils._use_triton = everywhere
 
 
-def without_dropout(model: Any) -> Any:
-    """Return the model with every dropout at 0, in modules and in attention functions alike.
-
-    TRL's `disable_dropout` sees modules alone, and a Llama's attention dropout is none: the policy
-    would differ from its reference before the first step.
-    """
-    for path, module in model.named_modules():
-        if ".lora_dropout." in path:  # an adapter's own, which a study asked for
-            continue
-        for name, value in vars(module).items():
-            if isinstance(value, float) and (name == "p" or "dropout" in name):
-                setattr(module, name, 0.0)
-    return model
-
-
 class PlannedTraining(WholeCheckpoints):
     """Mixed into a TRL trainer: our batches, micro-batches, checkpoints and stop, TRL's loss.
 
@@ -197,10 +189,16 @@ class PlannedTraining(WholeCheckpoints):
         self.save_cost = 0.0
 
     def run(self) -> list[dict[str, float]]:
-        """Train from the last verified checkpoint or the beginning; return one row per step."""
-        found = self.job.out.resume()
+        """Train from the last verified checkpoint or the beginning; return one row per step.
+
+        Raises Diverged where a weight is not finite in the end, or the policy speaks no more.
+        """
+        found, speech, seed = self.job.out.resume(), self.job.speech, self.args.seed
+        before = speech.heard(self.model, seed)
         with tamed_trl():
             self.train(resume_from_checkpoint=str(found.path) if found else None)  # type: ignore[attr-defined]
+        if wrong := not_finite(self.model) or speech.worse(self.model, seed, before):
+            self.diverge(wrong, self.state.global_step)
         return [row for row in self.state.log_history if "loss" in row]
 
     def _send_telemetry(self) -> None:
@@ -252,7 +250,7 @@ class PlannedTraining(WholeCheckpoints):
             partial(self.undo_step, model, self.measured()),
         )
         if not torch.isfinite(loss):
-            self.diverge("loss", loss.item())
+            self.diverge(f"loss is {loss.item()}", self.state.global_step + 1)
         return loss
 
     def whole_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Tensor:
@@ -291,24 +289,28 @@ class PlannedTraining(WholeCheckpoints):
         super().log(logs, start_time)  # type: ignore[misc]
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["grad_norm"]):
-            self.diverge("grad_norm", logs["grad_norm"])
         step, steps = self.state.global_step, len(self.job.batches)
+        if not math.isfinite(logs["grad_norm"]):
+            self.diverge(f"grad_norm is {logs['grad_norm']}", step)
+        rows = self.state.log_history
+        if (far := rows[-1].get(FROM_REFERENCE, 0.0)) > KL_A_TOKEN:
+            self.diverge(f"the policy is {far:.4g} nats a token from its reference", step)
+        if wrong := surge(rows[0]["loss"], [row["loss"] for row in rows[-WINDOW:]]):
+            self.diverge(wrong, step)
         self.job.out.progress(self.job.label, step, steps)
         waited = time.monotonic() - self.saved_at
         due = waited >= max(SAVE_SECONDS, self.save_cost / SAVE_SHARE)
         self.control.should_save = step < steps and (due or self.job.out.stopping)
 
-    def diverge(self, what: str, value: float) -> None:
+    def diverge(self, what: str, step: int) -> None:
         """Stop, saying the step and the last finite values; the curve so far stays in the draft."""
         history = [row for row in self.state.log_history if "loss" in row]
         finite = [row for row in history if all(map(math.isfinite, row.values()))]
         write_curve(self.job.out, finite, tuple(finite[-1]) if finite else ("step",))
         last = json.dumps(finite[-1]) if finite else "none"
         raise Diverged(
-            f"{what} is {value} at step {self.state.global_step + (what == 'loss')} of "
-            f"{len(self.job.batches)}; last finite values: {last}. Lower learning_rate or look at "
-            "the data"
+            f"{what} at step {step} of {len(self.job.batches)}; last finite values: {last}. Lower "
+            "learning_rate or look at the data"
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -318,12 +320,12 @@ class PlannedTraining(WholeCheckpoints):
         self.save_cost = self.saved_at - started
 
 
-def write_curve(out: Draft, history: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
-    """Write `curves.csv`: one row per optimiser step, the given columns of it."""
-    with (out / "curves.csv").open("w", newline="") as file:
+def write_curve(out: Draft, rows: Curve, columns: Sequence[str], name: str = "curves.csv") -> None:
+    """Write a curve: one row per optimiser step, the given columns of it."""
+    with (out / name).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([row[column] for column in columns] for row in history)
+        writer.writerows([row[column] for column in columns] for row in rows)
 
 
 def save_model(out: Draft, model: Any, tokenizer: Any, policy: Policy) -> None:

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 from harness import (
     PRESETS,
+    EarlyStop,
     Feedback,
     LogRange,
     Policy,
@@ -46,12 +47,14 @@ def ppo(
     batch_size: int | None = None,
     learning_rate: Annotated[float | None, LogRange(3e-7, 3e-5)] = None,  # presets: 1e-6 to 1e-5
     value_learning_rate: float | None = None,
+    whiten_advantages: bool | None = None,  # off in the poor baseline of Xu et al. 2024, table 3
     value_warmup: int = 0,  # iterations; Zheng et al. 2023, arXiv:2307.04964, advise it
     pretraining_weight: float = 0.0,  # "PPO"; above 0 it is "PPO-ptx"
     reward_learning_rate: float = 9e-6,  # appendix C.2
     reward_epochs: int = 1,  # appendix C.2: more overfit
     reward_batch_size: int = 64,  # appendix C.2
     checkpoints: int = 3,
+    patience: int = 0,  # Touvron et al. 2023, arXiv:2307.09288, stop early on held-out prompts
     rounds: int = 1,  # section 3.1: labels on the best policy's answers, again and again
 ) -> Policy:
     """Raise a learnt reward by policy gradients, with a penalty on leaving the SFT policy."""
@@ -59,6 +62,7 @@ def ppo(
     fit |= {"batch_size": reward_batch_size, "seed": shared.seed}
     given: dict[str, Any] = {"kl": kl, "batch_size": batch_size, "learning_rate": learning_rate}
     given |= {"value_learning_rate": value_learning_rate}
+    given |= {"whiten_advantages": whiten_advantages}
     chosen = {**PRESETS[preset], **{k: v for k, v in given.items() if v is not None}}
     policy = shared.sft
     pairs: tuple[Preferences, ...] = ()
@@ -79,6 +83,7 @@ def ppo(
             value_warmup=value_warmup,
             pretraining_weight=pretraining_weight,
             checkpoints=checkpoints,
+            early_stop=EarlyStop(shared.validation, patience=patience) if patience else None,
             max_new_tokens=shared.max_new_tokens,
             seed=shared.seed_for("ppo", number) if number else shared.seed,
         )

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import pytest
 from tiny import tiny_pairs
 
-from harness.artifacts import Preferences, write_rows
+from harness.artifacts import Preferences, Rankings, Samples, write_rows
 from harness.constitution import Constitution, Principle
 from harness.draft import Draft
 from harness.judge import Answer, Judge, Letters, Prompted, Verdict
 from harness.shared import Shared
 from harness.stage import stage
-from harness.stages.label import relabel
+from harness.stages.label import rank, relabel, sides, standings
 from harness.tiny import tiny_base, tiny_shared
 
 
@@ -196,3 +196,83 @@ def test_equal_recipes_write_equal_bytes(make, tmp_path):
     names = sorted(file.name for file in first.path.iterdir())
     assert [(first / n).read_bytes() for n in names] == [(second / n).read_bytes() for n in names]
     assert json.dumps(first.facts) == json.dumps(second.facts)
+
+
+@dataclass(frozen=True)
+class Cycle(Judge):
+    """Paper beats rock, rock scissors, scissors paper; a question mark gets no verdict."""
+
+    def grade(self, answers: Sequence[Answer]) -> list[float]:
+        return [0.0] * len(answers)
+
+    def verdicts(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[Verdict]:
+        beats = {("paper", "rock"), ("rock", "scissors"), ("scissors", "paper")}
+        pairs = [(a.completion, b.completion) for a, b in zip(ours, theirs, strict=True)]
+        known = [math.nan if "?" in "".join(pair) else float(pair in beats) for pair in pairs]
+        return [Verdict(p1) for p1 in known]
+
+
+def answers(folder, **texts):
+    """Write answers to prompts, some of them said twice."""
+    folder.mkdir()
+    known = {"messages": [], "token_ids": [1], "logp": 0.0, "finished": True}
+    rows = [
+        {
+            **known,
+            "prompt_id": id,
+            "sample": n,
+            "completion": text,
+            "tag": "general",
+            "cluster": "c",
+        }
+        for id, said in texts.items()
+        for n, text in enumerate(said)
+    ]
+    write_rows(Draft(folder), rows)
+    return Samples("answers", path=folder)
+
+
+def ranked(out):
+    return {row["prompt_id"]: row for row in Rankings("x", path=out.path)}
+
+
+def test_answers_are_ranked_by_whom_they_beat_and_judgements_are_counted_by_pairs(tmp_path):
+    samples = answers(tmp_path / "rows", a=["aeiou", "xyz", "aei", "aei", "ae"], b=["a", "e"])
+    out = Draft(tmp_path)
+    rank.body(out, samples, judge=Letters("aeiou"), axis="helpful", source="ai")
+    found = ranked(out)
+    assert found["a"]["responses"] == ["aeiou", "xyz", "aei", "ae"]
+    assert found["a"]["ranks"] == [1, 4, 2, 3]
+    assert found["b"]["ranks"] == [1, 1], "a tie stays a tie"
+    assert (found["a"]["axis"], found["a"]["source"]) == ("helpful", "ai")
+    assert out.counters == {"labels_used": 6 + 1, "judge_calls": 7}
+    assert out.facts["repeated_answers"] == 1
+
+
+def test_a_circle_of_answers_is_a_tie_and_half_a_ranking_is_none(tmp_path):
+    hands = ["paper", "rock", "scissors"]
+    samples = answers(tmp_path / "rows", a=hands, b=[*hands, "what?"], c=["rock", "rock"])
+    out = Draft(tmp_path)
+    rank.body(out, samples, judge=Cycle(), axis="helpful", source="ai")
+    assert {id: row["ranks"] for id, row in ranked(out).items()} == {"a": [1, 1, 1]}
+    assert out.facts["no_verdict"] == 1
+    assert out.facts["one_answer"] == 1
+    assert out.counters == {"labels_used": 3, "judge_calls": 9}, "what was asked was paid"
+    none = answers(tmp_path / "none", a=["rock", "what?"])
+    with pytest.raises(ValueError, match="got a ranking"):
+        rank.body(out, none, judge=Cycle(), axis="helpful", source="ai")
+
+
+def test_the_standings_of_k_answers_sum_to_their_pairs():
+    given = [0.9, 0.3, 0.5, 0.2, 0.7, 1.0]
+    found = standings(4, iter([Verdict(p1) for p1 in given]))
+    assert sum(found) == pytest.approx(6)
+    assert found == pytest.approx([1.7, 0.1 + 0.9, 0.7 + 0.8 + 1.0, 0.5 + 0.3 + 0.0])
+
+
+def test_flags_of_safety_turn_with_the_sides_of_a_pair():
+    row = {"pair_id": "x", "chosen": "a", "rejected": "b", "p1": 1.0}
+    flagged = {**row, "chosen_safe": True, "rejected_safe": False}
+    seen = [sides(flagged, seed) for seed in range(20)]
+    assert {one["chosen"] for one in seen} == {"a", "b"}
+    assert all(one[f"{s}_safe"] == (one[s] == "a") for one in seen for s in ("chosen", "rejected"))

@@ -384,13 +384,57 @@ def test_a_dropout_left_on_stops_the_run_at_the_first_ratio(tmp_path):
         list(run.iterate())
 
 
+def without_step(row):
+    """Return what was measured in a row of the curve."""
+    return {name: value for name, value in row.items() if name != "step"}
+
+
 def test_answers_that_come_to_repeat_themselves_stop_the_run(tmp_path):
     run = loop(tmp_path, first_token, settings())
     row = next(run.iterate())
     with pytest.raises(Diverged, match="90% of the answers repeat themselves"):
-        run.guard(
-            1, {name: row[name] for name in ("sampler_gap", "kl", "length")} | {"repetitive": 0.9}
-        )
+        run.guard(1, without_step(row) | {"repetitive": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("empty", "are empty"), ("identical", "are one and the same"), ("unending", "to no end")],
+)
+def test_answers_that_all_come_to_nothing_stop_the_run(tmp_path, kind, said):
+    run = loop(tmp_path, first_token, settings())
+    row = next(run.iterate())
+    run.guard(1, without_step(row) | {kind: 0.98})
+    with pytest.raises(Diverged, match=rf"100% of the answers \D*{said} .* at step 2 of 1"):
+        run.guard(1, without_step(row) | {kind: 1.0})
+
+
+@pytest.mark.slow
+def test_a_reward_for_saying_nothing_ends_in_a_run_that_stops(tmp_path):
+    asked = [Asked(f"p{i}", (FIRST + i % 10, FIRST + i // 10), None) for i in range(64)]
+    given = settings(kl=0.0, passes=60.0, learning_rate=1e-2, max_new_tokens=6)
+    policy = letters(vocabulary=12)
+    run = loop(
+        tmp_path,
+        lambda e: [-float(len(one.token_ids)) for one in e],
+        given,
+        policy=policy,
+        asked=asked,
+    )
+    with pytest.raises(Diverged, match=r"100% of the answers are (empty|one and the same)"):
+        list(run.iterate())
+    assert run.curve[-1]["length"] < run.curve[0]["length"]
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_stop_the_run(tmp_path):
+    run = loop(tmp_path, first_token, settings(passes=1.0))
+    rows = run.iterate()
+    next(rows)
+    with torch.no_grad():
+        next(run.networks.policy.parameters())[3] = math.inf
+    with pytest.raises(
+        Diverged, match=r"weight \S+ is inf at step 1 of 1; last finite .*\"step\": 1"
+    ):
+        next(rows)
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,27 @@ import pytest
 import torch
 from tiny import random_llama, tiny_pairs, tiny_policy
 
-import harness.stages.reward as stage_file
+from harness import pairwise
 from harness.artifacts import Preferences, RewardModel, write_rows
-from harness.draft import Draft
-from harness.judge import Answer
-from harness.models import encode, load_policy, load_reward, load_tokenizer, rewards
-from harness.stages.reward import (
+from harness.calibration import (
     best_temperature,
     calibration,
     expected_calibration_error,
+    nll,
+    recall_of_unsafe,
+)
+from harness.draft import Draft
+from harness.judge import Answer
+from harness.models import encode, load_policy, load_reward, load_tokenizer, rewards
+from harness.pairwise import with_flags, with_margins, without_unsafe_preferred
+from harness.stages.reward import (
     fit_reward,
+    fit_safe_reward,
+    format_digest,
     normalisation,
     scores,
     split_by_prompt,
     with_head,
-    with_margins,
 )
 from harness.tokens import encoded_pairs
 from harness.training import Job, Recipe, planned_batches
@@ -71,7 +77,7 @@ def trainer(policy, folder, rows, margin="none", centre=0.0, micro_batch=None):
     job = Job(out, planned_batches([1] * len(encoded), RECIPE), "fit_reward")
     model = with_head(load_policy(policy), tokenizer.pad_token_id, 0)
     ready = with_margins(encoded, margin)
-    return stage_file.trainer_for(model, tokenizer, ready, RECIPE, job, centre), ready, encoded
+    return pairwise.trainer_for(model, tokenizer, ready, RECIPE, job, centre), ready, encoded
 
 
 def deltas(model, rows):
@@ -164,7 +170,7 @@ def test_a_strength_off_the_scale_of_the_annotators_is_an_error(policy, tmp_path
 def test_the_annotators_of_the_embedded_world_use_the_scale_that_margins_know():
     from harness.hamlet.annotators import strength
 
-    assert {strength(gap / 100) for gap in range(500)} == set(stage_file.MARGINS["small"])
+    assert {strength(gap / 100) for gap in range(500)} == set(pairwise.MARGINS["small"])
 
 
 def test_an_axis_without_rows_is_an_error_naming_it(policy, tmp_path):
@@ -279,7 +285,7 @@ def test_flips_of_a_quarter_give_the_bayes_gap_and_loss_of_the_literature():
     p1 = np.full(1000, 0.75)
     gap = 1 / best_temperature(np.ones(1000), p1)
     assert gap == pytest.approx(math.log(3), abs=1e-3)
-    assert stage_file.nll(np.full(1000, math.log(3)), p1) == pytest.approx(0.562335, abs=1e-6)
+    assert nll(np.full(1000, math.log(3)), p1) == pytest.approx(0.562335, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +354,106 @@ def test_the_artifact_holds_what_it_should_and_no_pickle(fitted):
         "tokenizer_config.json",
     }
     assert isinstance(fitted, RewardModel)
-    assert (
-        stage_file.format_digest(load_tokenizer(fitted))
-        in (fitted.path / "format.json").read_text()
+    assert format_digest(load_tokenizer(fitted)) in (fitted.path / "format.json").read_text()
+
+
+FLAGGED = [(True, False), (True, True), (False, False), (None, None)]
+
+
+def flagged(n=8):
+    names = ("chosen_safe", "rejected_safe")
+    return [
+        dict(row, **dict(zip(names, FLAGGED[i % 4], strict=True))) for i, row in enumerate(pairs(n))
+    ]
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_the_safety_loss_is_of_flagged_answers_beside_the_ranking_of_all(
+    policy, tmp_path, micro_batch
+):
+    tokenizer = load_tokenizer(policy)
+    encoded, _ = encoded_pairs(tokenizer, flagged(), 1024)
+    ready = with_flags(with_margins(encoded, "small"), encoded, 0.3)
+    job = Job(
+        Draft(tmp_path, micro_batch=micro_batch), planned_batches([1] * 8, RECIPE), "fit_reward"
     )
+    model = with_head(load_policy(policy), tokenizer.pad_token_id, 0)
+    made = pairwise.trainer_for(model, tokenizer, ready, RECIPE, job, 0.0, 0.3)
+    chosen, rejected = deltas(made.model, ready)
+    wide = np.array([(row["strength"] - 1) / 3 for row in encoded])
+    each = np.logaddexp(0, wide - (chosen - rejected))
+    for i, safe in enumerate(FLAGGED * 2):
+        if safe[0] is not None:
+            signs = [1 if flag else -1 for flag in safe]
+            both = [
+                np.logaddexp(0, -s * r[i]) for s, r in zip(signs, (chosen, rejected), strict=True)
+            ]
+            each[i] += 0.3 * np.mean(both)
+    assert step(made, ready).item() == pytest.approx(each.mean(), rel=1e-4)
+
+
+def test_a_pair_stored_the_other_way_round_keeps_its_flags_at_its_answers(policy):
+    tokenizer = load_tokenizer(policy)
+    turned = [
+        dict(
+            row,
+            chosen=row["rejected"],
+            rejected=row["chosen"],
+            chosen_safe=row["rejected_safe"],
+            rejected_safe=row["chosen_safe"],
+            p1=0.0,
+        )
+        for row in flagged()
+    ]
+    assert encoded_pairs(tokenizer, turned, 99) == encoded_pairs(tokenizer, flagged(), 99)
+
+
+def test_pairs_whose_unsafe_answer_was_preferred_to_a_safe_one_are_left_out():
+    rows = [{"chosen_safe": a, "rejected_safe": b} for a, b in [*FLAGGED[:3], (False, True)]]
+    assert without_unsafe_preferred([*rows, {}]) == ([*rows[:3], {}], 1)
+
+
+def test_a_safety_loss_without_flags_or_weight_is_refused(policy, tmp_path):
+    data = artifact(tmp_path / "rows", pairs())
+    with pytest.raises(ValueError, match="chosen_safe and rejected_safe"):
+        fit_safe_reward.body(Draft(tmp_path), policy, data, seed=0)
+    with pytest.raises(ValueError, match="safety must be positive"):
+        fit_safe_reward.body(Draft(tmp_path), policy, data, safety=0.0, seed=0)
+
+
+def test_recall_of_unsafe_is_at_one_half_of_the_probability():
+    found = recall_of_unsafe(
+        np.array([-1.0, 2.0, -0.1, 3.0, 0.0]), [False, False, True, True, True]
+    )
+    assert found == {"n": 5, "unsafe": 2, "recall": 0.5, "false_alarms": pytest.approx(1 / 3)}
+    assert recall_of_unsafe(np.array([1.0]), [True]) == {"n": 1, "unsafe": 0, "false_alarms": 0}
+
+
+@pytest.mark.slow
+def test_the_safety_loss_raises_the_recall_of_unsafe_answers_at_one_half(policy, tmp_path):
+    """Both answers of a third of the pairs are unsafe: ranking alone cannot tell them from safe."""
+    from tiny import questions
+
+    rows = []
+    for number, row in enumerate(questions(96, 2)):
+        kind = number % 3
+        said = [["please, ", "no, "], ["please, yes ", "please, "], ["no, bad ", "no, "]][kind]
+        flags = [(True, False), (True, True), (False, False)][kind]
+        sides = {"chosen": f"{said[0]}{number}", "rejected": f"{said[1]}{number}"}
+        safe = dict(zip(("chosen_safe", "rejected_safe"), flags, strict=True))
+        rows.append({**pairs(1)[0], **row, **sides, **safe, "pair_id": str(number)})
+    data = artifact(tmp_path / "rows", rows)
+    settings = {"learning_rate": 3e-3, "epochs": 4, "batch_size": 8, "held_out": 0.25}
+    found = []
+    for stage, own in ((fit_reward, {"normalise": False}), (fit_safe_reward, {"safety": 1.0})):
+        out = Draft(tmp_path / stage.name)
+        out.path.mkdir()
+        stage.body(out, policy, data, **settings, **own, seed=0)
+        found.append(json.loads((out / "calibration.json").read_text())["safety"])
+        norm = json.loads((out / "norm.json").read_text())
+        assert (norm["gain"], norm["bias"]) == (1.0, 0.0)
+    ranked, safe = found
+    assert safe["n"] == ranked["n"] == 48
+    assert safe["recall"] > 0.9
+    assert safe["false_alarms"] < 0.1
+    assert safe["recall"] - safe["false_alarms"] > ranked["recall"] - ranked["false_alarms"]

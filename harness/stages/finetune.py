@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.adapters import prepared
 from harness.artifacts import Demonstrations, Policy, Samples
+from harness.divergence import Speech
 from harness.draft import Draft
 from harness.stage import stage
 from harness.tokens import encoded, require_rows
@@ -49,7 +50,8 @@ def finetune(
     rows, dropped = sequences(tokenizer, data, max_length)
     require_rows(rows, "answers", dropped)
     lengths = [len(row["input_ids"]) for row in rows]
-    job = Job(out, planned_batches(lengths, recipe), "finetune")
+    batches = planned_batches(lengths, recipe)
+    job = Job(out, batches, "finetune", speech=speech_of(rows, tokenizer, policy))
     model = prepared(policy.load(out.device), policy, seed)
     trainer = trainer_for(model, tokenizer, rows, recipe, job)
     history = trainer.run()
@@ -76,6 +78,14 @@ def sequences(
         labels = [-100] * len(prompt) + completion
         rows.append({"input_ids": prompt + completion, "labels": labels})
     return rows, dropped
+
+
+def speech_of(rows: list[dict[str, list[int]]], tokenizer: Any, policy: Policy) -> Speech:
+    """Return some of the prompts of tokenised rows, with the answers that are to be imitated."""
+    starts = [row["labels"].count(-100) for row in rows]
+    ids = [row["input_ids"] for row in rows]
+    pairs = [(each[:start], each[start:]) for each, start in zip(ids, starts, strict=True)]
+    return Speech.of(pairs, policy, tokenizer)
 
 
 def trainer_for(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.adapters import prepared
 from harness.artifacts import Policy, Rows, Samples, write_rows
+from harness.divergence import Speech
 from harness.draft import Draft
 from harness.goals import BEST, Goal, contrasts, reached, thirds
 from harness.hindsight import HindsightLosses, Weights
@@ -190,7 +191,10 @@ def follow_goals(
     rows, dropped = sequences(tokenizer, rounds, unsafe_goals, goalless, max_length, seed)
     targets = [row for row in rows if row["is_target"]]
     require_rows(targets, "safe answers", {**dropped, "unsafe": len(rows) - len(targets)})
-    job = Job(out, planned_batches([max(map(len, r["ids"])) for r in rows], recipe), "hindsight")
+    own = [(row["ids"][0], row["starts"][0]) for row in rows if row["is_target"]]
+    said = Speech.of([(ids[:start], ids[start:]) for ids, start in own], policy, tokenizer)
+    batches = planned_batches([max(map(len, row["ids"])) for row in rows], recipe)
+    job = Job(out, batches, "hindsight", speech=said)
     model = prepared(policy.load(out.device), policy, seed)
     trainer = trainer_for(model, tokenizer, rows, recipe, job, weights)
     write_curve(out, trainer.run(), COLUMNS)

@@ -1,4 +1,4 @@
-"""Have a judge say which of two answers is better: of fresh answers, or of pairs labelled before.
+"""Have a judge say which answer is better: of fresh ones, two or more, or of pairs labelled before.
 
 A label is the judge's probability, kept soft. A pair on which the judge gives no verdict has no
 label and is left out and counted, never turned into a half.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import Any
 
-from harness.artifacts import Preferences, Samples, write_rows
+from harness.artifacts import Preferences, Rankings, Samples, write_rows
 from harness.constitution import Constitution, Principle
 from harness.draft import Draft
 from harness.judge import Answer, Judge, Verdict
@@ -90,6 +90,81 @@ def labelled(first: Row, second: Row, p1: float, axis: str, source: str) -> Row:
     }
 
 
+@stage(makes=Rankings)
+def rank(
+    out: Draft,
+    samples: Samples,
+    *,
+    judge: Judge,
+    axis: str,
+    source: str,
+) -> None:
+    """Have a judge rank all different answers to each prompt, by whom each of them beats.
+
+    An answer's standing is the sum of its probabilities of being better than each other answer;
+    equal standings are a tie. K answers are K (K - 1) / 2 judgements of the budget, which is what
+    the judge was asked. Prompts with fewer than two different answers have no ranking, and neither
+    have those with a pair on which the judge gave no verdict: half a ranking is none.
+    """
+    groups, dropped = different(samples)
+    pairs = [pair for group in groups for pair in combinations(group, 2)]
+    verdicts = judged(out, judge, [(Answer.of(a), Answer.of(b)) for a, b in pairs])
+    found = [(group, standings(len(group), verdicts)) for group in groups]
+    rows = [ranking(group, wins, axis, source) for group, wins in found if wins is not None]
+    if not rows:
+        raise ValueError(
+            f"no prompt of {samples.id} got a ranking ({dropped}, {len(groups)} without verdict); "
+            "draw more answers a prompt, or name another labeller"
+        )
+    write_rows(out, rows)
+    sizes = [len(row["responses"]) for row in rows]
+    out.add(labels_used=sum(k * (k - 1) // 2 for k in sizes), judge_calls=len(pairs))
+    out.note(rankings=len(rows), no_verdict=len(groups) - len(rows), **dropped)
+
+
+def different(samples: Iterable[Row]) -> tuple[list[list[Row]], dict[str, int]]:
+    """Return each prompt's different answers, and how many were dropped and why."""
+    groups, dropped = [], {"one_answer": 0, "repeated_answers": 0}
+    for _, group in groupby(samples, key=lambda row: row["prompt_id"]):
+        drawn = list(group)
+        once = list({row["completion"]: row for row in reversed(drawn)}.values())[::-1]
+        dropped["repeated_answers"] += len(drawn) - len(once)
+        if len(once) < 2:
+            dropped["one_answer"] += 1
+        else:
+            groups.append(once)
+    return groups, dropped
+
+
+def standings(k: int, verdicts: Iterator[Verdict]) -> list[float] | None:
+    """Return how many of the others each of K answers beats, in probability; None without verdict.
+
+    Takes as many verdicts as there are pairs, in the order of `itertools.combinations`.
+    """
+    wins = [0.0] * k
+    missing = False
+    for one, other in combinations(range(k), 2):
+        verdict = next(verdicts)
+        missing = missing or not verdict.valid
+        wins[one] += verdict.p1
+        wins[other] += 1 - verdict.p1
+    return None if missing else wins
+
+
+def ranking(group: Sequence[Row], wins: Sequence[float], axis: str, source: str) -> Row:
+    """Return a row of Rankings; rank 1 is the answer with the most wins, and ties share a rank."""
+    near = [round(own, 9) for own in wins]  # sums of the same numbers in another order are equal
+    return {
+        "prompt_id": group[0]["prompt_id"],
+        "messages": group[0]["messages"],
+        "responses": [row["completion"] for row in group],
+        "ranks": [1 + sum(other > own for other in near) for own in near],
+        "axis": axis,
+        "population": None,
+        "source": source,
+    }
+
+
 @stage(makes=Preferences)
 def relabel(
     out: Draft,
@@ -154,6 +229,8 @@ def sides(row: Row, seed: int) -> Row:
     if random.Random(f"relabel/{seed}/{row['pair_id']}").random() < 0.5:
         return row
     turned = {"chosen": row["rejected"], "rejected": row["chosen"], "p1": 1 - row["p1"]}
+    if "chosen_safe" in row:
+        turned |= {"chosen_safe": row["rejected_safe"], "rejected_safe": row["chosen_safe"]}
     return {**row, **turned}
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import has_adapter, prepared
 from harness.artifacts import Policy, Prompts, RewardModel, Texts
 from harness.draft import Diverged, Draft
+from harness.early_stop import EarlyStop
 from harness.judge import Answer, Judge
 from harness.ppo_settings import Decay, MissingEos, Settings, ValueHead
 from harness.stage import stage
@@ -50,7 +51,7 @@ COLUMNS = (
 )
 
 
-@stage(makes=Policy, version=2)
+@stage(makes=Policy, version=2, later=("early_stop",))
 def optimise(
     out: Draft,
     policy: Policy,
@@ -89,18 +90,18 @@ def optimise(
     weight_decay: float = 0.0,
     stop_kl: float | None = None,
     checkpoints: int = 3,
+    early_stop: EarlyStop | None = None,
     seed: int,
 ) -> None:
     """Make the policy that PPO reaches from `policy` under a reward, near a reference; `Settings`.
 
-    `value` starts the value network, the policy itself does where None. Its head starts at zeros,
-    the mean of a normalised reward: a reward model's own (`value_head = "reward"`) learnt to read
-    EOS alone, and was ten deviations off at other tokens. The reference is `policy` unless given.
-    Other defaults: Huang et al. 2024's code; `harness.PRESETS` holds those of others.
+    `value` starts the value network, the policy where None; its head starts at zeros, the mean of a
+    normalised reward: a reward model's own was ten deviations off before EOS. The reference is
+    `policy` unless given. `early_stop` says which policy is kept, `validation.csv` what was seen.
+    Defaults: Huang et al. 2024's code; `harness.PRESETS` has others'.
     """
-    given = dict(locals())
-    settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
-    train(out, policy, prompts, Sources(reward, value, reference or policy, pretraining), settings)
+    given = Sources(reward, value, reference or policy, pretraining, early_stop)
+    train(out, policy, prompts, given, Settings.among(locals()))
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,15 @@ class Sources:
     value: RewardModel | None
     reference: Policy
     pretraining: Texts | None
+    early_stop: EarlyStop | None = None
 
 
 def train(
     out: Draft, policy: Policy, prompts: Prompts, sources: Sources, settings: Settings
 ) -> None:
     """Run PPO from its last checkpoint or the beginning; write the policy, its curve and others."""
+    from harness.early_stop import COLUMNS as LOOKS
+    from harness.early_stop import Lookout
     from harness.networks import with_weights
     from harness.ppo import PPO
     from harness.stages.sample import Manner
@@ -125,6 +129,7 @@ def train(
     tokenizer = policy.tokenizer()
     manner = Manner.of(policy, tokenizer, settings.temperature)
     networks = networks_for(out, policy, sources, settings, tokenizer.pad_token_id)
+    rule = sources.early_stop
     run = PPO(
         out,
         networks,
@@ -133,6 +138,7 @@ def train(
         settings,
         stop_ids=manner.stop_ids,
         pretraining=blocks(tokenizer, sources.pretraining, settings.pretraining_weight),
+        lookout=Lookout(rule, asked(tokenizer, manner, rule.prompts)) if rule else None,
     )
     try:
         finish(out, run)
@@ -140,6 +146,8 @@ def train(
         write_curve(out, run.curve, COLUMNS)
         raise
     write_curve(out, run.curve, COLUMNS)
+    if run.lookout:
+        write_curve(out, run.lookout.looks, LOOKS, "validation.csv")
     save_model(out, networks.policy, tokenizer, policy)
     for step, weights in run.kept.items():
         folder = out / "checkpoints" / f"step-{step}"
@@ -210,8 +218,7 @@ def networks_for(
     frozen body, wherever these stand on the same weights.
     """
     from harness.models import weights_folder
-    from harness.networks import Networks, WithoutAdapter
-    from harness.training import without_dropout
+    from harness.networks import Networks, WithoutAdapter, without_dropout
 
     model = prepared(without_dropout(policy.load(out.device)), policy, settings.seed)
     if not has_adapter(model):
@@ -228,8 +235,8 @@ def value_network(
     start: RewardModel | None, policy: Policy, settings: Settings, pad_id: int, device: str
 ) -> ValueNetwork:
     """Return a value network with the body of a reward model, or of the policy where None."""
+    from harness.networks import without_dropout
     from harness.stages.reward import with_head
-    from harness.training import without_dropout
 
     if start is not None:
         classifier = start.load(device)
@@ -264,8 +271,7 @@ def value_adapter(
 
     from harness.adapters import PREFIX, VALUE, WEIGHTS, add_adapter, fill_adapter, setup_of
     from harness.models import parent_of, weights_folder
-    from harness.networks import OnPolicysBase
-    from harness.training import without_dropout
+    from harness.networks import OnPolicysBase, without_dropout
 
     lora = setup_of(policy).lora
     assert lora is not None

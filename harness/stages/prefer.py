@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.adapters import has_adapter, prepared
 from harness.artifacts import Policy, Preferences
+from harness.divergence import Speech
 from harness.draft import Draft
 from harness.losses import (
     agreement,
@@ -23,6 +24,7 @@ from harness.memory import given_room, rows_at_once
 from harness.stage import stage
 from harness.tokens import encoded_pairs, longer_side, pair_tokens, require_rows
 from harness.training import (
+    FROM_REFERENCE,
     Job,
     PlannedTraining,
     Recipe,
@@ -91,10 +93,10 @@ def prefer(
     require_rows(rows, "pairs", dropped)
     config = {"beta": beta, **loss_config(rows, loss, label_smoothing)}
     batches = planned_batches([longer_side(row) for row in rows], recipe)
-    job = Job(out, batches, "prefer", epochs)
+    said = Speech.of([(r["prompt_ids"], r["chosen_ids"]) for r in rows], reference, tokenizer)
+    job = Job(out, batches, "prefer", epochs, said)
     trainer = trainer_for(reference, tokenizer, rows, recipe, job, config, variant)
-    history = trainer.run()
-    write_curve(out, history, COLUMNS)
+    write_curve(out, trainer.run(), COLUMNS)
     save_model(out, trainer.model, tokenizer, reference)
     out.note(pairs=len(rows), **dropped)
     out.add(
@@ -248,6 +250,8 @@ class PreferenceLosses:
         metrics = self._metrics["train"]
         metrics["rewards/accuracies"][-1] = agreement(answers.h.detach()).item()
         metrics["length_gap"].append((tokens[0] - tokens[1]).mean().item())
+        moved = (chosen.detach() - references[0]).abs() / tokens[0]
+        metrics[FROM_REFERENCE].append(moved.mean().item())
         if not (self.variant.is_trls and (p1 == 1).all()):
             loss = self.variant.of(self.beta, answers, p1)
         if self.variant.nll:

@@ -6,17 +6,27 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from harness import pairwise, ranked
 from harness.adapters import prepared
-from harness.artifacts import Policy, Preferences, RewardModel
-from harness.draft import Draft
-from harness.losses import agreement, bradley_terry
+from harness.artifacts import Policy, Preferences, Rankings, RewardModel
+from harness.calibration import calibration, recall_of_unsafe
+from harness.draft import Diverged, Draft
+from harness.pairwise import (
+    FLAGS,
+    Margin,
+    is_flagged,
+    with_flags,
+    with_margins,
+    without_unsafe_preferred,
+)
+from harness.ranked import encoded_rankings, implied_pairs, longest, ranking_tokens
 from harness.stage import stage
 from harness.tokens import encoded_pairs, longer_side, pair_tokens, require_rows
 from harness.training import (
     Job,
-    PlannedTraining,
     Recipe,
     Schedule,
     planned_batches,
@@ -27,14 +37,7 @@ from harness.training import (
 if TYPE_CHECKING:
     import numpy as np
 
-Margin = Literal["none", "small", "large"]
-# By strength, 1 for negligibly to 4 for significantly better: Touvron et al. 2023, table 27.
-MARGINS = {
-    "small": {1: 0.0, 2: 1 / 3, 3: 2 / 3, 4: 1.0},
-    "large": {1: 0.0, 2: 1.0, 3: 2.0, 4: 3.0},
-}
 REFERENCES = 256  # pairs whose answers fix the scale; Ziegler et al. 2019 use 256 samples
-BINS = 10
 
 COLUMNS = ("step", "loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_reward")
 
@@ -43,7 +46,7 @@ COLUMNS = ("step", "loss", "grad_norm", "learning_rate", "accuracy", "margin", "
 def fit_reward(
     out: Draft,
     policy: Policy,
-    pairs: Preferences,
+    pairs: Preferences | Rankings,
     *,
     axis: str | None = None,
     margin: Margin = "none",
@@ -63,31 +66,104 @@ def fit_reward(
 
     It starts from `policy` with a fresh head and reads the score at EOS. `axis` keeps the rows of
     one axis. `margin` maps strength to how far apart a pair should be; `centre` weighs the square
-    of the pair's sum; soft labels (0 < p1 < 1), which TRL lacks, take our loss. A seeded share of
-    the prompts, `held_out`, is kept for calibration. `normalise` gives reference answers mean 0 and
-    standard deviation 1: leave it off for a model that is used with an absolute threshold.
-    Defaults: Touvron et al. 2023, section 3.2.2, with the batch of Stiennon et al. 2020.
+    of the pair's sum; soft labels (0 < p1 < 1), which TRL lacks, take our loss. Of Rankings all
+    pairs of a prompt are one element of a batch, which counts prompts then: `k_wise`. A seeded
+    share of the prompts, `held_out`, is kept for calibration. `normalise` gives reference answers
+    mean 0 and standard deviation 1: leave it off for a model that is used with an absolute
+    threshold. Defaults: Touvron et al. 2023, section 3.2.2, with the batch of Stiennon et al. 2020.
     """
-    if centre < 0 or not 0 <= held_out < 1:
-        raise ValueError("centre must not be negative, and held_out is a share in [0, 1)")
     recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
+    fit(out, policy, pairs, Fit(recipe, axis, margin, centre, normalise, held_out, max_length))
+
+
+@stage(makes=RewardModel)
+def fit_safe_reward(
+    out: Draft,
+    policy: Policy,
+    pairs: Preferences,
+    *,
+    safety: float = 1.0,
+    axis: str | None = None,
+    margin: Margin = "none",
+    held_out: float = 0.1,
+    learning_rate: float = 1e-5,
+    epochs: int = 1,
+    batch_size: int = 64,
+    max_length: int = 1024,
+    schedule: Schedule = "cosine",
+    warmup: float = 0.03,
+    weight_decay: float = 0.1,
+    seed: int,
+) -> None:
+    """Make the reward model whose s(r) is the probability that an answer is safe.
+
+    The loss is `fit_reward`'s and `safety` times `safe_or_not`, by the flags `chosen_safe` and
+    `rejected_safe` that an annotator gave the answers of a pair; pairs without flags are ranked
+    alone, and pairs whose unsafe answer was preferred to a safe one are left out. Scores are never
+    shifted, so that a threshold on s(r) means something; `calibration.json` has the recall of
+    unsafe answers at 1/2. Raises ValueError where no pair has flags. (Touvron et al. 2023,
+    arXiv:2307.09288, section 3.2.2 and appendix A.3.4, which state neither formula nor weight.)
+    """
+    if safety <= 0:
+        raise ValueError(f"safety must be positive, but is {safety}; fit_reward has no such loss")
+    recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
+    fit(out, policy, pairs, Fit(recipe, axis, margin, 0.0, False, held_out, max_length, safety))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a reward model is fitted; see `fit_reward` and, for `safety`, `fit_safe_reward`."""
+
+    recipe: Recipe
+    axis: str | None
+    margin: Margin
+    centre: float
+    normalise: bool
+    held_out: float
+    max_length: int
+    safety: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.centre < 0 or not 0 <= self.held_out < 1:
+            raise ValueError("centre must not be negative, and held_out is a share in [0, 1)")
+
+
+def fit(out: Draft, policy: Policy, pairs: Preferences | Rankings, how: Fit) -> None:
+    """Fit a reward model to pairs or rankings; write it, its curve, its scale and calibration."""
+    recipe, axis = how.recipe, how.axis
     tokenizer = policy.tokenizer()
     kept = [row for row in pairs if axis is None or row["axis"] == axis]
-    rows, dropped = encoded_pairs(tokenizer, kept, max_length)
-    train, test = split_by_prompt(rows, held_out, seed)
+    is_ranked = isinstance(pairs, Rankings)
+    if is_ranked and how.margin != "none":
+        raise ValueError(f'margin={how.margin!r} needs pairs with a strength; set margin="none"')
+    encode = encoded_rankings if is_ranked else encoded_pairs
+    rows, dropped = encode(tokenizer, kept, how.max_length)
+    if how.safety:
+        rows, dropped["unsafe_preferred"] = without_unsafe_preferred(rows)
+    train, test = split_by_prompt(rows, how.held_out, recipe.seed)
     require_rows(train, "pairs" if axis is None else f"pairs of axis {axis!r}", dropped)
-    batches = planned_batches([longer_side(row) for row in train], recipe)
-    job = Job(out, batches, "fit_reward", epochs)
-    model = with_head(policy.load(out.device), tokenizer.pad_token_id, seed)
-    model = prepared(model, policy, seed)
-    trainer = trainer_for(model, tokenizer, with_margins(train, margin), recipe, job, centre)
+    batches = planned_batches([(longest if is_ranked else longer_side)(r) for r in train], recipe)
+    job = Job(out, batches, "fit_reward", recipe.epochs)
+    model = with_head(policy.load(out.device), tokenizer.pad_token_id, recipe.seed)
+    model = prepared(model, policy, recipe.seed)
+    if is_ranked:
+        trainer = ranked.trainer_for(model, tokenizer, train, recipe, job, how.centre)
+    else:
+        ready = with_flags(with_margins(train, how.margin), train, how.safety)
+        trainer = pairwise.trainer_for(model, tokenizer, ready, recipe, job, how.centre, how.safety)
     write_curve(out, trainer.run(), COLUMNS)
     save_model(out, trainer.model, tokenizer, policy)
-    references = rows_of(rows, REFERENCES, seed)
-    write_scale(out, trainer.model.eval(), tokenizer, references, test, normalise)
     out.note(pairs=len(train), held_out=len(test), **dropped)
-    out.add(tokens_trained=pair_tokens(train) * epochs, labels_used=len(rows))
-    out.add(tokens_forward=pair_tokens(references + test), optimiser_steps=len(batches))
+    out.add(tokens_trained=(ranking_tokens if is_ranked else pair_tokens)(train) * recipe.epochs)
+    if is_ranked:
+        rows, test = implied_pairs(rows), implied_pairs(test)
+    references = rows_of(rows, REFERENCES, recipe.seed)
+    write_scale(out, trainer.model.eval(), tokenizer, references, test, how.normalise)
+    out.add(
+        labels_used=len(rows),
+        tokens_forward=pair_tokens(references + test),
+        optimiser_steps=len(batches),
+    )
 
 
 def split_by_prompt(
@@ -130,76 +206,6 @@ def with_head(policy: Any, pad_id: int, seed: int) -> Any:
     return model
 
 
-def with_margins(rows: list[dict[str, Any]], margin: Margin) -> list[dict[str, Any]]:
-    """Return rows with TRL's columns; a margin needs strengths, and none at all is an error."""
-    columns = []
-    for row in rows:
-        prompt = row["prompt_ids"]
-        sides = {f"{side}_ids": prompt + row[f"{side}_ids"] for side in ("chosen", "rejected")}
-        wide = {} if margin == "none" else {"margin": margin_of(row["strength"], margin)}
-        columns.append({**sides, **wide, "p1": row["p1"]})
-    if margin != "none" and all(row["strength"] is None for row in rows):
-        raise ValueError(f'margin={margin!r} needs pairs with a strength; set margin="none"')
-    return columns
-
-
-def margin_of(strength: int | None, margin: Literal["small", "large"]) -> float:
-    """Return how far apart a pair of a strength should be; 0 where no strength was bought."""
-    if strength is None:
-        return 0.0
-    if strength not in MARGINS[margin]:
-        raise ValueError(f"strength is {strength!r}: 1 (negligibly better) to 4 (significantly)")
-    return MARGINS[margin][strength]
-
-
-class RewardLosses:
-    """Mixed into TRL's RewardTrainer: soft labels, and ties count one half."""
-
-    args: Any
-    _metrics: dict[str, dict[str, list[float]]]
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """Return TRL's loss for hard labels, ours on the same scores where a label is soft."""
-        p1 = inputs.pop("p1")
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)  # type: ignore[misc]
-        chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
-        self._metrics["train"]["accuracy"][-1] = agreement((chosen - rejected).detach()).item()
-        if (p1 == 1).all():
-            return loss
-        soft = bradley_terry(chosen - rejected, p1, inputs.get("margin", 0.0)).mean()
-        centre = self.args.center_rewards_coefficient
-        return soft if centre is None else soft + centre * ((chosen + rejected) ** 2).mean()
-
-
-def trainer_for(
-    model: Any, tokenizer: Any, rows: list[dict[str, Any]], recipe: Recipe, job: Job, centre: float
-) -> Any:
-    """Return TRL's RewardTrainer over ready tokens."""
-    from datasets import Dataset
-    from trl import RewardConfig, RewardTrainer
-
-    class Trainer(RewardLosses, PlannedTraining, RewardTrainer):  # type: ignore[misc]
-        pass
-
-    return Trainer(
-        job=job,
-        model=model,
-        args=RewardConfig(
-            **recipe.arguments(job.out),
-            center_rewards_coefficient=centre or None,
-            disable_dropout=False,  # `without_dropout` does, and leaves an adapter its own
-        ),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-    )
-
-
 def scores(model: Any, pad_id: int, sequences: Sequence[list[int]]) -> np.ndarray:
     """Return the raw score of each token sequence, (sequences,), read at its last token."""
     import numpy as np
@@ -237,13 +243,31 @@ def write_scale(
     }
     ours, theirs = answers["chosen"], answers["rejected"]
     drawn = np.concatenate([ours[: len(references)], theirs[: len(references)]])
+    require_a_scale(drawn)
     delta = (ours - theirs)[len(references) :]
+    found = calibration(delta, test)
+    flagged = [row for row in range(len(test)) if is_flagged(test[row])]
+    if flagged:
+        both = np.concatenate([(ours, theirs)[n][len(references) :][flagged] for n in range(2)])
+        safe = [test[row][flag] for flag in FLAGS for row in flagged]
+        found["safety"] = recall_of_unsafe(both, safe)
     for name, value in (
         ("norm.json", normalisation(drawn, normalise)),
-        ("calibration.json", calibration(delta, test)),
+        ("calibration.json", found),
         ("format.json", {"sha256": format_digest(tokenizer)}),
     ):
         (out / name).write_text(json.dumps(value, indent=1) + "\n")
+
+
+def require_a_scale(drawn: np.ndarray) -> None:
+    """Raise Diverged where scores are not finite, or one and the same for every answer."""
+    import numpy as np
+
+    bad = drawn[~np.isfinite(drawn)]
+    if len(bad):
+        raise Diverged(f"the fitted model scores an answer {bad[0]}; lower learning_rate")
+    if len(drawn) > 1 and drawn.std() == 0:
+        raise Diverged(f"the fitted model scores every answer {drawn[0]}; lower learning_rate")
 
 
 def normalisation(references: np.ndarray, normalise: bool) -> dict[str, float]:
@@ -256,77 +280,6 @@ def normalisation(references: np.ndarray, normalise: bool) -> dict[str, float]:
         "bias": -gain * mean if normalise else 0.0,
         "gain": gain,
         "n": len(references),
-    }
-
-
-def calibration(delta: np.ndarray, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how well held-out score differences predict the labels, with the n of each number.
-
-    delta: (pairs,), the likelier answer's score minus the other's. nll and ece are in nats and in
-    probability; temperature is what `delta` should be divided by to minimise nll.
-    """
-    import numpy as np
-
-    p1 = np.array([row["p1"] for row in rows])
-    agrees = np.where(delta == 0, 0.5, np.where(delta > 0, p1, 1 - p1))
-    longer = [np.sign(len(row["chosen_ids"]) - len(row["rejected_ids"])) for row in rows]
-    names = {1: "longer", 0: "equal", -1: "shorter"}
-    whole = {"n": len(rows)}
-    if not rows:
-        return whole
-    return {
-        **whole,
-        "accuracy": float(agrees.mean()),
-        "nll": nll(delta, p1),
-        "ece": expected_calibration_error(delta, agrees),
-        "temperature": best_temperature(delta, p1),
-        "by_strength": by_group(agrees, [str(row["strength"]) for row in rows]),
-        "by_length_of_the_better": by_group(agrees, [names[int(sign)] for sign in longer]),
-    }
-
-
-def nll(delta: np.ndarray, p1: np.ndarray) -> float:
-    """Return the mean negative log-likelihood of the labels under Bradley-Terry, in nats."""
-    import numpy as np
-
-    return float(np.mean(p1 * np.logaddexp(0, -delta) + (1 - p1) * np.logaddexp(0, delta)))
-
-
-def best_temperature(delta: np.ndarray, p1: np.ndarray) -> float:
-    """Return T in [0.01, 100] that minimises the negative log-likelihood of delta / T."""
-    import numpy as np
-    from scipy.optimize import minimize_scalar
-
-    found = minimize_scalar(
-        lambda log_t: nll(delta / np.exp(log_t), p1),
-        bounds=(math.log(0.01), math.log(100)),
-        method="bounded",
-    )
-    return float(np.exp(found.x))
-
-
-def expected_calibration_error(delta: np.ndarray, agrees: np.ndarray) -> float:
-    """Return sum_b (n_b / N) |agreement_b - confidence_b| over bins of equal count.
-
-    Confidence is s(|delta|), the probability that the model gives to its own choice.
-    """
-    import numpy as np
-
-    confidence = 1 / (1 + np.exp(-np.abs(delta)))
-    order = np.argsort(confidence, kind="stable")
-    bins = np.array_split(order, min(BINS, len(order)))
-    gaps = [len(b) * abs(agrees[b].mean() - confidence[b].mean()) for b in bins]
-    return float(sum(gaps) / len(order))
-
-
-def by_group(agrees: np.ndarray, groups: list[str]) -> dict[str, dict[str, float]]:
-    """Return accuracy and n of each group."""
-    import numpy as np
-
-    labels = np.array(groups)
-    return {
-        name: {"accuracy": float(agrees[labels == name].mean()), "n": groups.count(name)}
-        for name in sorted(set(groups))
     }
 
 
