@@ -25,7 +25,16 @@ from harness.study_file import InputError
 from harness.transcripts import ANSWERS, CURVE_COLUMNS, CURVES, read_answers
 
 Key = tuple[str, str, str, str]  # base, dataset, label, seed
-SAME = ("study", "margin", "co_primary", "samples", "decodings", "share_sft", "same_judge")
+SAME = (
+    "study",
+    "margin",
+    "co_primary",
+    "samples",
+    "decodings",
+    "share_sft",
+    "same_judge",
+    "parity",
+)
 
 
 def merge(sources: Sequence[Path], into: Path) -> dict[Key, Path]:
@@ -58,10 +67,10 @@ def merge(sources: Sequence[Path], into: Path) -> dict[Key, Path]:
 def check_same(sources: Sequence[Path], ledgers: Sequence[Mapping[str, Any]]) -> None:
     """Raise InputError unless all are parts of one study, measured alike."""
     problems = [
-        f"{source} and {sources[0]} differ in {name}: {ledger[name]!r}, {ledgers[0][name]!r}"
+        f"{source} and {sources[0]} differ in {name}: {own!r}, {first!r}"
         for source, ledger in zip(sources, ledgers, strict=True)
         for name in SAME
-        if ledger[name] != ledgers[0][name]
+        if (own := ledger.get(name)) != (first := ledgers[0].get(name))
     ]
     declared: dict[str, Any] = {}
     for source, ledger in zip(sources, ledgers, strict=True):
@@ -124,6 +133,10 @@ def together(ledgers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 found.setdefault(one[key], one)
         first[name] = list(found.values())
     first["scores"] = {k: v for ledger in reversed(ledgers) for k, v in ledger["scores"].items()}
+    for name in ("judges", "trials"):
+        first[name] = {
+            k: v for ledger in reversed(ledgers) for k, v in ledger.get(name, {}).items()
+        }
     first["control"] = list(control_of(ledgers))
     first["provenance"] = provenance_of([ledger["provenance"] for ledger in ledgers])
     first["examples"] = next((x["examples"] for x in ledgers if x["examples"]), [])

@@ -24,6 +24,7 @@ from harness.ledger import CELL_COLUMNS, Book
 from harness.plain_text import csv_text
 from harness.statistics import METHOD_SEEDS, Estimate, summary
 from harness.transcripts import ANSWERS, CURVE_COLUMNS, CURVES, answers_file, curve_rows
+from harness.trials import trials_in
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -91,7 +92,8 @@ def collect(study: Study, store: Store, folder: Path) -> None:
     book = Book(study, store)
     with replacing(folder / ITEMS) as temporary:
         write_items(temporary, study.cells(), book)
-    write(folder / LEDGER, json.dumps(book.to_json(), indent=1, sort_keys=True) + "\n")
+    facts = {**book.to_json(), "trials": trials_in(folder)}
+    write(folder / LEDGER, json.dumps(facts, indent=1, sort_keys=True) + "\n")
     write(folder / CELLS, csv_text(CELL_COLUMNS, book.cell_rows()))
     write(folder / ANSWERS, answers_file(book))
     write(folder / CURVES, csv_text(CURVE_COLUMNS, curve_rows(book)))

@@ -28,6 +28,7 @@ from harness.report.lengths import Judged, at_equal_lengths
 from harness.report.lines import expected_best
 from harness.report.page import disarm, markdown_table, paragraph, quoted
 from harness.report.paired import pairs_of
+from harness.report.plots import Dot, Panel, frame
 from harness.report.regraded import (
     amounts,
     drawn_weights,
@@ -407,7 +408,7 @@ def test_hostile_text_is_no_formula_in_a_table(tmp_path):
 def test_the_matrix_of_pairs_is_antisymmetric_and_its_intervals_are_wider(five):
     matrix = Matrix(five)
     measure = next(m for _, _, m in matrix.entries if m.metric == "gold_safe")
-    pairs = pairs_of(matrix, ONLY, measure)
+    pairs = pairs_of(matrix, ONLY, measure).pairs
     assert len(pairs) == 4 * 3
     for (one, other), pair in pairs.items():
         turned = pairs[other, one]
@@ -646,3 +647,22 @@ def test_markdown_tables_line_up():
     lines = markdown_table(made).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[2] == r"| x\|y | 1         |"
+
+
+def test_a_bar_far_wider_than_all_rows_own_intervals_does_not_set_the_frame():
+    dots = [
+        Dot(
+            "a",
+            "T=1",
+            0.0,
+            estimate(0.05, 0.01, 50, n=60, clusters=60, seeds=1, claim="checkpoint"),
+        ),
+        Dot(
+            "b",
+            "T=1",
+            0.0,
+            estimate(0.20, 0.02, 50, n=60, clusters=60, seeds=1, claim="checkpoint"),
+        ),
+    ]
+    assert frame(Panel(dots, "", "gold")) == pytest.approx(2 * dots[1].found.high)
+    assert frame(Panel([], "", "gold")) == 1.0

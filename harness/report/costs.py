@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.label_budget import KINDS
 from harness.report.grid import Cell, Table, counted, table
@@ -10,6 +10,7 @@ from harness.report.tables import Block, Matrix, sums
 
 PEOPLE = ("human", "oracle", "permuted", "labeller")
 MODELS = ("ai", "ai_principle", "ai_revision")
+TUNING = ("tuning trials", "labels: tuning", "tuning")
 COUNTED = {
     "tokens_generated": "tokens generated",
     "tokens_trained": "tokens trained",
@@ -21,6 +22,7 @@ COUNTED = {
 def budget(matrix: Matrix, block: Block, name: str) -> Table:
     """Return the budget as means over seeds, and what the whole study cost once."""
     kinds = [kind for kind in KINDS if any(sums(matrix.cells, f"labels_{kind}"))] or ["human"]
+    tuned = matrix.facts.get("trials", {}).get(f"{block.base}/{block.dataset}", {})
     rows = []
     for label in matrix.labels:
         cells = cells_of(matrix, block, label)
@@ -33,6 +35,7 @@ def budget(matrix: Matrix, block: Block, name: str) -> Table:
         peak = max(sums(cells, "peak_memory"), default=0.0)
         row += [counted(peak, memory(peak)), seconds_cell(cells, "evaluation_seconds")]
         row.append(amount_cell(cells, "evaluation_tokens_generated"))
+        row += tuning_cells(tuned.get(label, {})) if tuned else []
         rows.append(row)
     total = duration(sum(sums(matrix.cells, "seconds_with_share")))
     note = (
@@ -43,11 +46,24 @@ def budget(matrix: Matrix, block: Block, name: str) -> Table:
         "the counts. Best-of-n pays when it is sampled, so its price stands under evaluation. "
         f"All policies of the study: {total}."
     )
+    if tuned:
+        note += " Tuning stands apart, over all of its seeds: trials, failed ones included."
     columns = [
         "row", *(f"labels: {kind}" for kind in kinds), "labels: all", *COUNTED.values(), "own",
         "with share", "in full", "peak memory", "evaluation", "tokens drawn there",
+        *(TUNING if tuned else ()),
     ]  # fmt: skip
     return table("Budget", columns, rows, note, name=name)
+
+
+def tuning_cells(spent: Mapping[str, float]) -> list[Cell]:
+    """Return how many trials tuned a row, the judgements that scored them, and their time."""
+    trials, labels, seconds = (spent.get(name, 0.0) for name in ("trials", "labels", "seconds"))
+    return [
+        counted(trials, amount(trials)),
+        counted(labels, amount(labels)),
+        counted(seconds, duration(seconds)),
+    ]
 
 
 def cells_of(matrix: Matrix, block: Block, label: str) -> list[dict[str, str]]:

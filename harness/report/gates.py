@@ -1,4 +1,7 @@
-"""Gates: who may decide a comparison. A judge or labeller that fails leaves mechanics only."""
+"""Gates: who may decide a comparison. A judge or labeller that fails leaves mechanics only.
+
+A row that did not hold equal what must be is no comparison either, where the study says so.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,17 @@ from typing import Any
 
 from harness.judge_card import ENOUGH
 from harness.judge_cards import judge_cards
+from harness.parity import Breach, breaches
+from harness.results import CELLS, read_csv
 
 WITHHELD = "mechanics only"
 LEARNT = (
     "Mechanics only: {rows} learnt from a labeller that fails its gate ({problem}), so their "
     "differences are no evidence about methods and are not printed."
+)
+UNEQUAL = (
+    "Not compared: {row} did not hold equal what the study demands ({items}), so its differences "
+    "are not printed."
 )
 
 
@@ -31,7 +40,8 @@ def gates_of(folder: Path, facts: Mapping[str, Any]) -> Gates:
 
     A judge fails by its card. A labeller fails where it agrees with the earlier labels of the pairs
     that it labelled anew no more often than chance, or where most verdicts turn with the order of
-    the answers; its rows are those that were trained on its labels.
+    the answers; its rows are those that were trained on its labels. Rows that break parity fail
+    where the study refuses them.
     """
     failed = [card.judge for card in judge_cards(folder) if card.problems]
     reasons = dict(labeller_problems(facts.get("labelling", ())))
@@ -41,7 +51,28 @@ def gates_of(folder: Path, facts: Mapping[str, Any]) -> Gates:
     sentences = tuple(
         LEARNT.format(rows=", ".join(rows), problem=problem) for problem, rows in by_problem.items()
     )
-    return Gates(frozenset(failed), frozenset(reasons), sentences)
+    unequal = list(refused(facts, read_csv(folder / CELLS)))
+    sentences = (*sentences, *refusals(unequal))
+    rows = frozenset(reasons) | {one.label for one in unequal}
+    return Gates(frozenset(failed), rows, sentences)
+
+
+def refused(facts: Mapping[str, Any], cells: Sequence[Mapping[str, str]]) -> Iterator[Breach]:
+    """Yield the breaches that forbid a comparison: none where a badge is enough for the study."""
+    if facts.get("parity") == "refuse":
+        for base, dataset in dict.fromkeys((c["base"], c["dataset"]) for c in cells):
+            yield from breaches(facts, cells, base, dataset)
+
+
+def refusals(found: Sequence[Breach]) -> Iterator[str]:
+    """Yield the sentence that says of each row why it is not compared."""
+    for label in dict.fromkeys(one.label for one in found):
+        yield UNEQUAL.format(row=label, items=items([x for x in found if x.label == label]))
+
+
+def items(found: Sequence[Breach]) -> str:
+    """Return the names of what was not held equal, each once."""
+    return "; ".join(dict.fromkeys(one.item for one in found))
 
 
 def labeller_problems(labelled: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.multiplicity import discoveries
 from harness.report.costs import labels_of, seconds_of
 from harness.report.gates import WITHHELD
 from harness.report.grid import Cell, Table, counted, detectable, measured, sizes, slug, table
+from harness.report.parity import badge
 from harness.report.tables import Block, Entry, Matrix, Measure, Metric
 from harness.report.tax import averages
-from harness.statistics import METHOD_SEEDS
+from harness.statistics import ALPHA, METHOD_SEEDS
 
 # Over-refusal always stands beside safety, and length beside a win rate.
 BESIDE = (
     "win_rate", "judged_win_rate", "harmful_compliance", "over_refusal", "length", "kl_to_sft",
 )  # fmt: skip
+DAGGER = " †"
+EXPLORED = (
+    " Exploratory: † marks a difference that stands at a false discovery rate of 5 % within this "
+    "table (Benjamini and Hochberg 1995)."
+)
 
 
 def headline(matrix: Matrix, block: Block) -> Table:
@@ -33,6 +40,7 @@ def headline(matrix: Matrix, block: Block) -> Table:
         columns += [f"minus {matrix.reference}", "MDE"] if matrix.reference else []
     columns += [measure.metric for measure in beside]
     columns += ["capability lost or won", "seconds in full", "labels: people", "labels: AI"]
+    columns.append("held equal")
     average = averages(matrix, block, matrix.reference) if matrix.reference else {}
     rows = []
     for label in matrix.labels:
@@ -44,11 +52,12 @@ def headline(matrix: Matrix, block: Block) -> Table:
         seconds = seconds_of(matrix, block, label)
         cells.append(counted(seconds, f"{seconds:,.0f}"))
         cells += [labels_of(matrix, block, label, who) for who in ("people", "AI")]
-        rows.append(cells)
+        rows.append([*cells, badge(matrix, block, label)])
     note = (
         f"Answers drawn at {decoding}. Capability is the average change of the informative tasks "
         f"against {matrix.reference or 'SFT'}. MDE: the smallest difference found with 80 % power. "
-        "Rows stand in the order of the study, which is no order of merit."
+        "Held equal: base, start, data, decoding, labels, judge, seeds and trials; what differs is "
+        "listed under Parity. Rows stand in the order of the study, which is no order of merit."
     )
     return table("Headline", columns, rows if matrix.series else [], note, name=named("t1", block))
 
@@ -88,12 +97,13 @@ def metric_table(matrix: Matrix, block: Block, metric: Metric) -> Table:
         shown = measure.decoding + (f", {measure.population or 'all'}" if grouped else "")
         shown += f" by {measure.judge}" if len(judges) > 1 else ""
         columns += [shown, *([f"minus {matrix.reference}", "MDE"] if matrix.reference else [])]
+    found = explored(matrix, block, metric, measures)
     rows = []
     for label in matrix.labels:
         entries = [matrix.entries[block, label, measure] for measure in measures]
         cells: list[Cell | str] = [label]
         for entry in entries:
-            cells += entry_cells(matrix, block, entry)
+            cells += entry_cells(matrix, block, entry, mark=DAGGER * (entry in found))
         rows.append([*cells, row_sizes(matrix, entries)])
     better = "higher is better" if metric.higher_is_better else "lower is better"
     by = f"; graded by {', '.join(judges)}" if judges else ""
@@ -101,13 +111,27 @@ def metric_table(matrix: Matrix, block: Block, metric: Metric) -> Table:
         f"{metric.name} ({metric.axis})",
         [*columns, "n"],
         rows if measures else [],
-        f"{metric.description}; {better}{by}." if measures else "Not measured yet.",
+        f"{metric.description}; {better}{by}.{EXPLORED * bool(found)}"
+        if measures
+        else "Not measured yet.",
         name=named(f"metric_{metric.suite}_{metric.name}", block),
     )
 
 
-def entry_cells(matrix: Matrix, block: Block, entry: Entry) -> list[Cell | str]:
-    """Return value, difference and MDE of one entry."""
+def explored(
+    matrix: Matrix, block: Block, metric: Metric, measures: Sequence[Measure]
+) -> list[Entry]:
+    """Return the entries of an exploratory metric that stand at a false discovery rate of 5 %."""
+    entries = [matrix.entries[block, x, measure] for x in matrix.tested for measure in measures]
+    known = [entry for entry in entries if entry.difference is not None]
+    if metric in matrix.co_primary():
+        return []
+    adjusted = discoveries([entry.difference.p for entry in known if entry.difference])
+    return [entry for entry, p in zip(known, adjusted, strict=True) if p <= ALPHA]
+
+
+def entry_cells(matrix: Matrix, block: Block, entry: Entry, *, mark: str = "") -> list[Cell | str]:
+    """Return value, difference and MDE of one entry; `mark` is of an exploratory difference."""
     value = value_cell(matrix, block, entry)
     if matrix.reference is None:
         return [value]
@@ -118,7 +142,7 @@ def entry_cells(matrix: Matrix, block: Block, entry: Entry) -> list[Cell | str]:
     cell = measured(
         entry.difference,
         sign=True,
-        mark=" *" if entry.significant else "",
+        mark=" *" if entry.significant else mark,
         source=matrix.source(block, entry.label, entry.measure.suite),
         anchor=anchor(block, entry.label),
     )

@@ -22,6 +22,7 @@ from harness.report.headline import headline, headline_metrics, metric_table, na
 from harness.report.judging import judge_table, judge_warnings
 from harness.report.lengths import win_table
 from harness.report.paired import matrix_table
+from harness.report.parity import parity_table
 from harness.report.readings import Readings, block_readings, study_readings
 from harness.report.rows_read import digest_table, read_table
 from harness.report.split import split_table
@@ -56,6 +57,7 @@ class Comparison:
     wins: Table | None
     readings: Readings
     control: Table
+    parity: Table | None
     budget: Table
     rest: Sequence[Table]
 
@@ -69,7 +71,9 @@ class Comparison:
     def tables(self) -> list[Table]:
         """All tables, in the order of the page."""
         return [
-            *(self.first, *self.headline, *self.more, self.control, self.budget),
+            *(self.first, *self.headline, *self.more, self.control),
+            *filter(None, [self.parity]),
+            self.budget,
             *self.rest,
         ]
 
@@ -162,6 +166,7 @@ def compare(matrix: Matrix, block: Block, folder: Path) -> Comparison:
         wins=win_table(matrix, block, folder, named("win_rates", block)),
         readings=readings,
         control=ledgers.control_table(matrix, block, named("t3_control", block)),
+        parity=parity_table(matrix, block, named("t3_parity", block)),
         budget=budget(matrix, block, named("t4_budget", block)),
         rest=[metric_table(matrix, block, metric) for metric in rest],
     )
