@@ -405,6 +405,37 @@ def test_benchmarks_that_lack_are_fetched_to_the_folder_that_the_study_names(
     assert names == ["copies/harmbench/harmbench.jsonl", "copies/xstest/xstest.jsonl"]
 
 
+def test_a_judge_of_the_hub_is_fetched_and_is_the_same_as_in_a_folder(file, hub, weights, tmp_path):
+    by_name = f'plugin = "guard"\nhub = "org/tiny"\nrevision = "{FIRST}"\nform = "questions"'
+    contains = 'plugin = "contains"\nword = "zero"'
+    file.write_text(STUDY.replace(contains, by_name))
+    prepared(file, tmp_path / "mirror", hub)
+    from_mirror = carried(file, tmp_path / "mirror")
+    in_folder = by_name.replace(
+        f'hub = "org/tiny"\nrevision = "{FIRST}"', f"path = {json.dumps(str(weights))}"
+    )
+    file.write_text(STUDY.replace(contains, in_folder))
+    assert ids_of(carried(file, tmp_path / "mirror")) == ids_of(from_mirror)
+    mirror, _ = prepared(file, tmp_path / "mirror", hub)
+    copy = mirror.copy_of(str(weights))
+    assert tree(copy) == tree(weights)
+    assert ids_of(carried(file, mirror.root)) == ids_of(from_mirror)
+    assert preflight(carried(file, mirror.root)) == []
+    for half in ('path = "copies"\n' + by_name, by_name.replace('hub = "org/tiny"\n', "")):
+        file.write_text(STUDY.replace(contains, half))
+        with pytest.raises(StudyError, match=r"judge: (hub and path both|revision is a commit)"):
+            carried(file, mirror.root)
+
+
+def test_removing_what_no_study_needs_leaves_mirrors_alone(file, hub, tmp_path):
+    mirror, _ = prepared(file, tmp_path / "mirror", hub)
+    before = tree(mirror.root)
+    line = ["gc", str(file), "--delete", "--mirror", str(mirror.root)]
+    done = CliRunner().invoke(main, [*line, "--store", str(tmp_path / "store")])
+    assert done.exit_code == 0, done.output
+    assert tree(mirror.root) == before
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Return the files of a folder by name."""
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
