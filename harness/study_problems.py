@@ -180,7 +180,7 @@ def path_problems(value: object, path: str, folder: Path) -> Iterator[str]:
     except (OSError, ValueError):
         there = False
     if not there:
-        yield f"{path} = {shown(value)}: no such file or folder beside {folder}"
+        yield f"{path} = {shown(value)}: no such file or folder beside {folder.absolute()}"
 
 
 def evaluation_problems(table: object, folder: Path, *, broken: bool) -> Iterator[str]:

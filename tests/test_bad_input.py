@@ -11,6 +11,8 @@ from harness.artifacts import Samples, write_rows
 from harness.bases import base_policy
 from harness.draft import Draft
 from harness.stages.critique import pool
+from harness.study import Study
+from harness.study_file import Overrides, StudyError
 from harness.tokens import require_rows
 
 
@@ -101,3 +103,74 @@ def test_answers_that_were_all_cut_off_are_never_an_empty_set_to_imitate(tmp_pat
     cut = Samples("cut", path=tmp_path / "cut")
     with pytest.raises(ValueError, match=r"no answers to train on \(2 unfinished\); raise"):
         pool.body(Draft(tmp_path / "out"), (cut,))
+
+
+STUDY = """
+schema = 1
+name = "mine"
+seeds = [0]
+
+[bases.mine]
+path = "model"
+
+[datasets.mine]
+plugin = "jsonl"
+path = "pairs.jsonl"
+
+[methods.sft]
+
+[judge]
+plugin = "contains"
+word = "please"
+
+[evaluation]
+suites = ["preference"]
+samples = 1
+max_new_tokens = 8
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, folder):
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    (tmp_path / "mine.toml").write_text(STUDY)
+    assert len(Study.load(tmp_path / "mine.toml").cells()) == 1
+    return tmp_path / "mine.toml"
+
+
+def problems(study, *settings):
+    with pytest.raises(StudyError) as raised:
+        Study.load(study, overrides=Overrides(settings=settings)).cells()
+    return raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "remedy"),
+    [
+        ("bases.mine.path=none", "bases.mine.path = 'none'", "no such file or folder beside /"),
+        ("datasets.mine.path=none.jsonl", "datasets.mine.path = 'none.jsonl'", "beside /"),
+        ("datasets.mine.colums=x", "datasets.mine.colums", "has no such setting"),
+        ("datasets.mine.labels=oracle", "datasets.mine.labels", "'noisy' or 'permuted'"),
+        ("datasets.mine.axis=harmless", "datasets.mine.axis", "'helpful' or 'safe'"),
+        ("datasets.mine.test=0.0", "datasets.mine", "shares of the prompts that leave some"),
+        ("datasets.mine.budget=0", "datasets.mine", "from 1 on, not 0"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_by_key_value_and_remedy(mine, setting, key, remedy):
+    (problem,) = problems(mine, setting)
+    assert problem.startswith(key)
+    assert remedy in problem
+
+
+def test_a_fitted_judge_without_rows_of_its_own_says_what_to_give_the_dataset(mine):
+    mine.write_text(STUDY.replace('plugin = "contains"\nword = "please"', 'plugin = "fitted"'))
+    problem, *_ = problems(mine)
+    assert problem.startswith("judge: ")
+    assert 'give the dataset reserved = 0.5 and assistant = "base"' in problem
+
+
+def test_a_pickle_checkpoint_is_refused_by_folder_file_and_remedy(mine, folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (problem,) = problems(mine)
+    assert problem.startswith(f"bases.mine: {folder} has its weights in pytorch_model.bin")
+    assert "writes safetensors" in problem
