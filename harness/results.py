@@ -13,11 +13,12 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.artifacts import Scores
 from harness.ledger import CELL_COLUMNS, Book
@@ -27,6 +28,9 @@ from harness.transcripts import ANSWERS, CURVE_COLUMNS, CURVES, answers_file, cu
 from harness.trials import trials_in
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from harness.store import Store
     from harness.study import Cell, Study
 
@@ -48,6 +52,7 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 SERIES = ("base", "dataset", "label", "suite", "metric", "decoding", "judge", "population")
 MEASURED = ("seed", "prompt_id", "cluster", "class", "value")
+Pair: TypeAlias = tuple[int, str]  # (seed, prompt)
 CLASSES = ("valid", "tie", "invalid", "refused", "truncated")  # invalid alone has no value
 
 
@@ -142,28 +147,69 @@ def read_items(folder: Path) -> dict[Series, Measured]:
     import pyarrow.parquet as pq
 
     found: dict[Series, Measured] = {}
-    with pq.ParquetFile(folder / ITEMS) as file:
+    pairs: dict[Pair, Pair] = {}
+    texts = [*SERIES, "prompt_id", "cluster", "class"]
+    with pq.ParquetFile(folder / ITEMS, read_dictionary=texts) as file:
         for group in range(file.num_row_groups):
-            add_items(found, file.read_row_group(group, columns=[*SERIES, *MEASURED]))
-    return dict(sorted(found.items(), key=lambda item: astuple(item[0])))
+            add_items(found, file.read_row_group(group, columns=[*SERIES, *MEASURED]), pairs)
+    return {series: found[series] for series in sorted(found, key=attrgetter(*SERIES))}
 
 
-def add_items(found: dict[Series, Measured], table: Any) -> None:
-    """Add one table of items to the series found so far."""
-    import pyarrow as pa
+def add_items(found: dict[Series, Measured], table: Any, pairs: dict[Pair, Pair]) -> None:
+    """Add one table of items to the series found so far; `pairs` keeps each (seed, prompt) once.
 
-    classes = table.group_by([*SERIES, "class"], use_threads=False).aggregate([([], "count_all")])
-    for *key, kind, count in columnwise(classes, [*SERIES, "class", "count_all"]):
-        measured = found.setdefault(Series(*key), Measured())
-        measured.classes[kind] += count
-    valid = table.filter(pa.compute.field("value").is_valid())
-    keys = [*SERIES, "seed", "prompt_id", "cluster"]
-    means = valid.group_by(keys, use_threads=False).aggregate([("value", "mean")])
-    known = {astuple(series): measured for series, measured in found.items()}
-    for *key, seed, prompt_id, cluster, value in columnwise(means, [*keys, "value_mean"]):
-        measured, prompt = known[tuple(key)], sys.intern(prompt_id)
-        measured.values[seed, prompt] = value
-        measured.clusters[prompt] = sys.intern(cluster)
+    Columns become numbers first: what names a series is then read once, and not for every item.
+    """
+    import numpy as np
+
+    series, names = coded(table, SERIES)
+    kinds, classes = coded(table, ("class",))
+    both, counts = np.unique(series * len(classes) + kinds, return_counts=True)
+    for code, count in zip(both.tolist(), counts.tolist(), strict=True):
+        measured = found.setdefault(Series(*names[code // len(classes)]), Measured())
+        measured.classes[classes[code % len(classes)][0]] += count
+    valid = table.column("value").is_valid().to_numpy()
+    value = table.column("value").to_numpy()[valid]
+    asked, prompts = coded(table, ("seed", "prompt_id", "cluster"))
+    cell, where = np.unique(series[valid] * len(prompts) + asked[valid], return_inverse=True)
+    means = np.bincount(where, value) / np.bincount(where)
+    keys = [
+        (pairs.setdefault((seed, prompt), (seed, prompt)), sys.intern(cluster))
+        for seed, prompt, cluster in prompts
+    ]
+    ends = np.searchsorted(cell, np.arange(1, len(names) + 1) * len(prompts)).tolist()
+    codes, numbers, start = (cell % len(prompts)).tolist(), means.tolist(), 0
+    shared: dict[tuple[int, ...], dict[str, str]] = {}
+    for name, end in zip(names, ends, strict=True):
+        mine = tuple(codes[start:end])
+        measured = found[Series(*name)]
+        measured.values.update(
+            zip((keys[code][0] for code in mine), numbers[start:end], strict=True)
+        )
+        if mine not in shared:
+            shared[mine] = {keys[code][0][1]: keys[code][1] for code in mine}
+        if not shared[mine].keys() <= measured.clusters.keys():
+            is_first = not measured.clusters
+            measured.clusters = shared[mine] if is_first else {**measured.clusters, **shared[mine]}
+        start = end
+
+
+def coded(table: Any, columns: Sequence[str]) -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:
+    """Return the number of each row's key, (rows,), and the keys by number."""
+    import numpy as np
+
+    whole: NDArray[np.int64] = np.zeros(len(table), dtype=np.int64)
+    parts = []
+    for name in columns:
+        column = table.column(name).combine_chunks()
+        if name == "seed":  # the only one that is read as numbers
+            column = column.dictionary_encode()
+        indices, words = column.indices.to_numpy(), column.dictionary.to_pylist()
+        whole = whole * max(len(words), 1) + indices
+        parts.append((indices, words))
+    _, first, number = np.unique(whole, return_index=True, return_inverse=True)
+    keys = zip(*([words[i] for i in indices[first]] for indices, words in parts), strict=True)
+    return number.astype(np.int64), list(keys)
 
 
 def columnwise(table: Any, names: list[str]) -> Iterator[tuple[Any, ...]]:

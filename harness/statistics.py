@@ -299,10 +299,10 @@ def as_table(values: Mapping[Key, float]) -> tuple[list[int], list[str], Array]:
     Raises ValueError where no prompt was answered under every seed.
     """
     seeds = sorted({seed for seed, _ in values})
-    counts: dict[str, int] = {}
-    for _, prompt in values:
-        counts[prompt] = counts.get(prompt, 0) + 1
-    prompts = sorted(prompt for prompt, count in counts.items() if count == len(seeds))
+    every = {prompt for _, prompt in values}
+    if len(values) < len(seeds) * len(every):
+        every = {prompt for prompt in every if all((seed, prompt) in values for seed in seeds)}
+    prompts = sorted(every)
     if not prompts:
         raise ValueError("the two sides have no (seed, prompt) in common")
     table = np.array([[values[seed, prompt] for prompt in prompts] for seed in seeds])
@@ -338,6 +338,6 @@ def cluster_index(clusters: Sequence[Hashable] | None, n: int) -> tuple[NDArray[
         return np.arange(n), n
     if len(clusters) != n:
         raise ValueError(f"{n} values but {len(clusters)} cluster ids; give one a value")
-    known: dict[Hashable, int] = {}
-    index = np.array([known.setdefault(cluster, len(known)) for cluster in clusters])
+    known = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters))}
+    index = np.array([known[cluster] for cluster in clusters], dtype=np.intp)
     return index, len(known)

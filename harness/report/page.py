@@ -28,7 +28,7 @@ from harness.report.rows_read import digest_table, read_table
 from harness.report.split import split_table
 from harness.report.table_files import write_tables
 from harness.report.tables import Block, Matrix
-from harness.report.tax import tax_table
+from harness.report.tax import tax_tables
 from harness.report.words import answer, lead, summary, warnings
 from harness.results import write
 
@@ -52,7 +52,7 @@ class Comparison:
     first: Table
     headline: Sequence[Table]
     paired: Sequence[Table]
-    tax: Table | None
+    tax: Sequence[Table]
     split: Table | None
     wins: Table | None
     readings: Readings
@@ -64,7 +64,7 @@ class Comparison:
     @property
     def more(self) -> list[Table]:
         """What follows the comparison with SFT: all pairs, tax, safety, win rates."""
-        some = [*self.paired, self.tax, self.split, self.wins, *self.readings.tables]
+        some = [*self.paired, *self.tax, self.split, self.wins, *self.readings.tables]
         return [t for t in some if t is not None]
 
     @property
@@ -161,7 +161,7 @@ def compare(matrix: Matrix, block: Block, folder: Path) -> Comparison:
         first=headline(matrix, block),
         headline=[metric_table(matrix, block, metric) for metric in first],
         paired=list(paired_tables(matrix, block)),
-        tax=tax_table(matrix, block, named("t5_tax", block)),
+        tax=tax_tables(matrix, block, named("t5_tax", block)),
         split=split_table(matrix, block, named("t8_safety", block)),
         wins=win_table(matrix, block, folder, named("win_rates", block)),
         readings=readings,

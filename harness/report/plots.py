@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -259,6 +260,7 @@ def forest(painter: Painter) -> Picture | None:
 
     matrix = painter.matrix
     panels = panels_of(gains(painter, lambda label, decoding: 0.0), "", by_factors=False)
+    frames = {panel.y_name: frame(panel) for panel in panels}
     panels = [Panel([simultaneous(d, panels) for d in p.dots], "", p.y_name) for p in panels]
     if not panels:
         return None
@@ -274,6 +276,7 @@ def forest(painter: Painter) -> Picture | None:
                 height = labels.index(dot.label) + shift
                 axes.errorbar(dot.found.value, height, xerr=[[low], [high]], **painter.mark(dot))
             axes.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
+            axes.set_xlim(-frames[panel.y_name], frames[panel.y_name])
             axes.set_xlabel(panel.y_name.replace("  (", "\n(").replace("↑", "→"))
             axes.grid(axis="x", alpha=0.25, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
@@ -283,10 +286,21 @@ def forest(painter: Painter) -> Picture | None:
         hollow = f" Hollow: {', '.join(decodings[1:])}." if decodings[1:] else ""
         caption = (
             "Paired differences to SFT; the bars hold for all rows and metrics of a decoding at "
-            f"once (95 %, Bonferroni). Filled: {decodings[0]}.{hollow}"
+            f"once (95 %, Bonferroni); those that leave the frame go on: see the data. "
+            f"Filled: {decodings[0]}.{hollow}"
         )
         rows = [painter.row(dot, panel) for panel in panels for dot in panel.dots]
         return painter.finish(figure, "differences", caption, (DOT_COLUMNS, rows), said(panels))
+
+
+def frame(panel: Panel) -> float:
+    """Return how far from 0 a panel is drawn: twice the farthest end of a row's own interval.
+
+    Intervals that hold for many rows at once may be so wide that nothing else could be seen.
+    """
+    ends = [abs(end) for dot in panel.dots for end in (dot.found.low, dot.found.high)]
+    values = [abs(dot.found.value) for dot in panel.dots]
+    return 2 * max((x for x in (*ends, *values) if math.isfinite(x)), default=0.0) or 1.0
 
 
 def simultaneous(dot: Dot, panels: Sequence[Panel]) -> Dot:

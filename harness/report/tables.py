@@ -160,14 +160,20 @@ class Matrix:
 
     def measures(self, block: Block, metric: Metric) -> list[Measure]:
         """Return the measures of a metric that any row has, decodings in the study's order."""
-        found = {
-            Measure(s.suite, s.metric, s.decoding, s.judge, s.population)
-            for s in self.series
-            if (s.base, s.dataset, s.suite, s.metric)
-            == (block.base, block.dataset, metric.suite, metric.name)
-        }
+        return list(self.by_metric.get((*block, metric.suite, metric.name), ()))
+
+    @cached_property
+    def by_metric(self) -> dict[tuple[str, str, str, str], list[Measure]]:
+        """The measures of each base, dataset, suite and metric, decodings in the study's order."""
+        found: dict[tuple[str, str, str, str], set[Measure]] = {}
+        for s in self.series:
+            measure = Measure(s.suite, s.metric, s.decoding, s.judge, s.population)
+            found.setdefault((s.base, s.dataset, s.suite, s.metric), set()).add(measure)
         order = {name: i for i, name in enumerate(self.decodings)}
-        return sorted(found, key=lambda m: (order.get(m.decoding, len(order)), *m))
+        return {
+            key: sorted(measures, key=lambda m: (order.get(m.decoding, len(order)), *m))
+            for key, measures in found.items()
+        }
 
     def source(self, block: Block, label: str, suite: str) -> str:
         """Return the ids of the scores that a row's numbers of one suite were read from."""

@@ -19,12 +19,16 @@ K = TypeVar("K")
 Pairs = tuple[Mapping[Key, float], Mapping[str, str]]  # differences, so that higher is better
 
 
-def tax_table(matrix: Matrix, block: Block, name: str) -> Table | None:
-    """Return every task of every row against SFT and base, averages first; None without tasks."""
+def tax_tables(matrix: Matrix, block: Block, name: str) -> list[Table]:
+    """Return the average over tasks of every row against SFT and base, then every single task.
+
+    One task alone has no average; without tasks there is no table.
+    """
     tasks = [(m, measure) for m in skills(matrix) for measure in matrix.measures(block, m)]
     against = [x for x in (matrix.reference, matrix.bare) if x is not None]
     if not tasks or not against:
-        return None
+        return []
+    means: list[list[Cell | str]] = []
     rows: list[list[Cell | str]] = []
     counted = informative(matrix, block)
     chance = at_chance(matrix, block)
@@ -34,13 +38,19 @@ def tax_table(matrix: Matrix, block: Block, name: str) -> Table | None:
     for label in matrix.labels:
         if len(counted) > 1:
             parts = [part for other in against for part in average[other].get(label, BLANK)]
-            rows.append([label, Cell(f"average of {len(counted)} tasks", kind="average"), *parts])
+            means.append([label, Cell(f"average of {len(counted)} tasks", kind="average"), *parts])
     for label in matrix.labels:
         for metric, measure in tasks:
             said = metric.name + (" (base at chance)" if metric.name in chance else "")
             parts = [p for other in against for p in single[other].get((label, measure), BLANK)]
             rows.append([label, said, *parts])
-    return table("Alignment tax", columns, rows, note(matrix, block, chance), name=name)
+    said = note(matrix, block, chance)
+    if not means:
+        return [table("Alignment tax", columns, rows, said, name=name)]
+    return [
+        table("Alignment tax", columns, means, said, name=name),
+        table("Alignment tax, task by task", columns, rows, said, name=f"{name}_tasks"),
+    ]
 
 
 BLANK: tuple[Cell, Cell, Cell] = (Cell(""), Cell(""), Cell(""))
