@@ -8,6 +8,7 @@ rates in a report. A judge is frozen plain data, so it is part of the identity o
 from __future__ import annotations
 
 import math
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -219,3 +220,53 @@ class Prompted(Judge):
     def under(self, principle: str) -> Prompted:
         """Return the model asked by another principle."""
         return replace(self, principle=principle)
+
+
+@dataclass(frozen=True)
+class Flipped(Judge):
+    """Compare as another judge does, a share of the verdicts turned round: a worse labeller.
+
+    Which pairs are turned belongs to their prompt and texts, whichever answer stands first.
+    """
+
+    judge: Judge
+    share: float
+
+    def grade(self, answers: Sequence[Answer]) -> list[float]:
+        """Refuse: only comparisons can be turned round; raises TypeError."""
+        raise TypeError("a labeller with flips compares two answers and gives no grades")
+
+    def prefer(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
+        """Return the probability that each of our answers is the better one."""
+        return [verdict.p1 for verdict in self.verdicts(ours, theirs)]
+
+    def verdicts(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[Verdict]:
+        """Return the other judge's verdicts, those of the chosen pairs turned round."""
+        found = self.judge.verdicts(ours, theirs)
+        return [
+            turned(verdict) if self.turns(one, other) else verdict
+            for verdict, one, other in zip(found, ours, theirs, strict=True)
+        ]
+
+    def turns(self, one: Answer, other: Answer) -> bool:
+        """Say whether a pair's verdict is turned round."""
+        texts = sorted((one.completion, other.completion))
+        return random.Random(f"flip/{one.prompt_id}/{texts}").random() < self.share
+
+    def on(self, axis: str) -> Flipped:
+        """Return the judge for answers of one axis."""
+        return replace(self, judge=self.judge.on(axis))
+
+    def under(self, principle: str) -> Flipped:
+        """Return the judge asked by another principle."""
+        return replace(self, judge=self.judge.under(principle))
+
+
+def turned(verdict: Verdict) -> Verdict:
+    """Return a verdict that prefers the other answer; NaN and None stay."""
+    first, second = verdict.p1_as_first, verdict.p1_as_second
+    return verdict._replace(
+        p1=1 - verdict.p1,
+        p1_as_first=None if first is None else 1 - first,
+        p1_as_second=None if second is None else 1 - second,
+    )

@@ -7,7 +7,7 @@ from harness.classifiers import SHOWN, Classifier
 from harness.endpoint import Endpoint
 from harness.guards import CATEGORIES, Form, Guard
 from harness.hamlet.forms import AXES
-from harness.judge import Contains, Judge, Prompted, Reward
+from harness.judge import Contains, Flipped, Judge, Prompted, Reward
 from harness.registry import judge
 from harness.shared import Data
 from harness.stages.reward import fit_reward
@@ -29,12 +29,14 @@ def labeller(
     principle: str = AXES["helpful"],
     rationale_tokens: int = 0,
     both_orders: bool = True,
+    flips: float = 0.0,
 ) -> Judge:
     """Ask the dataset's own assistant which answer is better, by a principle.
 
     A principle that is one axis's is exchanged for the other's where rows say their axis. With
     `rationale_tokens` it explains itself first, in at most so many tokens; without `both_orders`
-    each pair is shown in one order, as in Bai et al. 2022.
+    each pair is shown in one order, as in Bai et al. 2022. `flips` is the share of verdicts turned
+    round, to see what a worse labeller costs; such a one gives no ratings.
     """
     if data.assistant is None:
         raise ValueError(
@@ -43,7 +45,10 @@ def labeller(
         )
     if rationale_tokens < 0:
         raise ValueError(f"rationale_tokens must not be negative, but is {rationale_tokens}")
-    return Prompted(data.assistant, principle, rationale_tokens, both_orders)
+    if not 0 <= flips <= 1:
+        raise ValueError(f"flips is a share of the verdicts, in [0, 1], but is {flips}")
+    asked = Prompted(data.assistant, principle, rationale_tokens, both_orders)
+    return Flipped(asked, flips) if flips else asked
 
 
 @judge

@@ -10,12 +10,13 @@ the steps and then falls linearly to zero; the paper warms up over 150 steps and
 soft label (0 < p1 < 1) enters the loss as a probability, as in Mitchell's cDPO note. 4. Other
 losses of the family, and terms against length and forgetting, are settings that are off. 5. With
 `rounds`, the budget is divided: each later round judges two answers of the last round's policy to
-prompts of its own, and starts from that policy, which is also its reference.
+prompts of its own, and starts from that policy, which is also its reference. 6. `axis` trains on
+the pairs of one axis alone: a control that shows what the other axis's labels hold in check.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from harness import (
     Feedback,
@@ -26,6 +27,7 @@ from harness import (
     Shared,
     fresh_pairs,
     method,
+    only,
     prefer,
 )
 
@@ -34,6 +36,7 @@ from harness import (
 def dpo(
     shared: Shared,
     feedback: Feedback = "human",
+    axis: Literal["both", "helpful", "safe"] = "both",  # of the pairs that are trained on
     loss: PreferenceLoss = "sigmoid",
     beta: Annotated[float, LogRange(0.01, 1.0)] = 0.1,  # tuned within a decade either way
     label_smoothing: float = 0.0,  # above 0 it is cDPO
@@ -47,9 +50,10 @@ def dpo(
     """Raise the better answer's probability over the worse one's, relative to the SFT policy."""
     policy = shared.sft
     for number in range(max(rounds, 1)):
+        pairs = fresh_pairs(shared, policy, number=number, of=rounds, feedback=feedback)
         policy = prefer(
             policy,
-            fresh_pairs(shared, policy, number=number, of=rounds, feedback=feedback),
+            pairs if axis == "both" else only(pairs, axis=axis),
             beta=beta,
             loss=loss,
             label_smoothing=label_smoothing,
