@@ -10,21 +10,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import typing
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness import registry
-from harness.annotations import bare
 from harness.artifacts import Policy
+from harness.differences import difference, other_values, stage_of
 from harness.registry import Plugin, Setting
 from harness.run import in_order, run
 from harness.shared import Data
-from harness.stage import Artifact, Stage
+from harness.stage import Artifact
 from harness.stages.label import label
 from harness.stages.sample import score
 from harness.store import Store
@@ -44,7 +43,6 @@ HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "lm_eval", "pandas"
 WRITING = ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate")
 WORKERS = os.cpu_count() or 1
 SEED = "the seed"  # no setting's name has a space
-NOT_BEHAVIOUR = ("curves.csv",)  # it repeats settings, such as the learning rate
 
 
 class CheckFailed(AssertionError):  # noqa: N818  (pytest shows assertion errors in full)
@@ -240,72 +238,14 @@ class Evidence:
         candidates = self.variants
         store = self.first
         while candidates:
-            reasons |= {name: self.difference(store, other) for name, other in candidates.items()}
+            reasons |= {
+                name: difference(store, self.planned, other) for name, other in candidates.items()
+            }
             tried = {name: next(self.others[name], None) for name in candidates if reasons[name]}
             candidates = {name: found for name, found in tried.items() if found is not None}
             beside = [target for other in candidates.values() for target in other]
             run(beside, store, workers=WORKERS, plugins=self.plugins)
         return reasons
-
-    def difference(self, store: Store, other: tuple[Artifact, ...]) -> str:
-        """Return why a plan is no different from the one under test, "" where it is.
-
-        A difference counts when the stage it enters writes other bytes, and so does the product.
-        """
-        before = in_order(list(self.planned))
-        entered = [a for a in in_order(list(other)) if a not in before and known(a, before)]
-        if not entered:
-            return "no id changes: it reaches no stage"
-        if any(store.manifest(a.id) is None for a in in_order(list(other))):
-            return "it could not be made"
-        written = {(stage_of(a), behaviour(store, a)) for a in before}
-        if all((stage_of(a), behaviour(store, a)) in written for a in entered):
-            return f"{', '.join(a.id for a in entered)} has the same bytes as without it"
-        if all(map(lambda a, b: behaviour(store, a) == behaviour(store, b), self.planned, other)):
-            return "what the plugin returns has the same bytes as without it"
-        return ""
-
-
-def known(artifact: Artifact, before: list[Artifact]) -> bool:
-    """Say whether all inputs of an artifact stand in `before`."""
-    return all(needed in before for needed in artifact.inputs)
-
-
-def stage_of(artifact: Artifact) -> Stage[Any, Any]:
-    """Return the stage that makes an artifact."""
-    assert artifact.recipe is not None
-    return artifact.recipe.stage
-
-
-def behaviour(store: Store, artifact: Artifact) -> str:
-    """Return the digests of an artifact's files, those left out that only describe its making."""
-    manifest = store.manifest(artifact.id)
-    files = manifest["files"] if manifest else {}
-    kept = {name: file["sha256"] for name, file in files.items() if name not in NOT_BEHAVIOUR}
-    return json.dumps(kept, sort_keys=True)
-
-
-def other_values(setting: Setting, default: Any) -> Iterator[Any]:
-    """Yield values of a setting's type that differ from its default, likelier ones first."""
-    kind = bare(setting.annotation)
-    options = [kind, *typing.get_args(kind)]
-    guesses: tuple[Any, ...] = ()
-    if typing.get_origin(kind) is Literal:
-        guesses = tuple(options[1:])
-    elif isinstance(default, bool):
-        guesses = (not default,)
-    elif isinstance(default, int):
-        guesses = (2, default // 2 or 1, 1, default * 2)
-    elif isinstance(default, float):
-        guesses = (default / 2, default * 2) if default else (0.1, 1.0)
-    elif isinstance(default, tuple) and default:
-        guesses = (default[:-1] or default * 2, default[::-1], tuple(type(v)(1) for v in default))
-    elif isinstance(default, str):
-        guesses = (f"{default} briefly".strip(), default.upper())
-    elif default is None:
-        examples = {int: (2,), float: (0.5, 1e-3), str: ("briefly",), bool: (True,)}
-        guesses = tuple(value for option in options for value in examples.get(option, ()))
-    yield from (value for value in guesses if value != default)
 
 
 @dataclass(frozen=True)

@@ -233,8 +233,8 @@ class Flipped(Judge):
     share: float
 
     def grade(self, answers: Sequence[Answer]) -> list[float]:
-        """Refuse: only comparisons can be turned round; raises TypeError."""
-        raise TypeError("a labeller with flips compares two answers and gives no grades")
+        """Return the other judge's grades: verdicts alone are turned round."""
+        return self.judge.grade(answers)
 
     def prefer(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
         """Return the probability that each of our answers is the better one."""

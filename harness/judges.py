@@ -36,7 +36,7 @@ def labeller(
     A principle that is one axis's is exchanged for the other's where rows say their axis. With
     `rationale_tokens` it explains itself first, in at most so many tokens; without `both_orders`
     each pair is shown in one order, as in Bai et al. 2022. `flips` is the share of verdicts turned
-    round, to see what a worse labeller costs; such a one gives no ratings.
+    round, to see what a worse labeller costs; ratings stay as they are.
     """
     if data.assistant is None:
         raise ValueError(

@@ -46,8 +46,7 @@ def test_the_labeller_is_plain_without_flips_and_asked_by_axis_with_them():
     assert noisy.under("x") == Flipped(make(data).under("x"), 0.4)
     with pytest.raises(ValueError, match=r"in \[0, 1\], but is 2"):
         make(data, flips=2.0)
-    with pytest.raises(TypeError, match="gives no grades"):
-        noisy.grade(OURS)
+    assert Flipped(KNOWS, 1.0).grade(OURS) == KNOWS.grade(OURS)
 
 
 def test_dpo_trains_on_the_rows_of_one_axis_where_asked():
