@@ -54,6 +54,7 @@ METHODS: Final[Mapping[str, str]] = {
     "dno.margin": "how far apart the win rates of two answers must lie to make a pair",
     "dno.targets": 'what a pair is worth: "hard" is a winner, "soft" the difference of win rates',
     "dno.replay": "shares of the pairs of the last rounds, newest first, that are trained on again",
+    "dpo.axis": "which pairs are trained on: all, or those of one axis",
     "dpo.loss": "the loss on a pair's log-ratios: `ipo_sum` sums over tokens, `ipo` and "
     "`sigmoid_norm` average, and `simpo` has no reference",
     "dpo.length_penalty": "price of a token by which the chosen answer is longer",
@@ -80,6 +81,7 @@ METHODS: Final[Mapping[str, str]] = {
     "llama2.safety_mix": "share of helpful pairs among the safety model's",
     "ppo.preset": "whose PPO: all settings that are not given are this paper's",
     "ppo.patience": "looks at validation prompts without a better reward that end it; 0: none",
+    "ppo.whiten_advantages": "whether advantages of a minibatch get mean 0 and variance 1",
     "ppo.value_warmup": "iterations in which the value alone is fitted, before the policy moves",
     "ppo.pretraining_weight": "weight of the loss on pretraining text; above 0 it is PPO-ptx",
     "ppo.checkpoints": "policies kept on the way, for curves and for selection",
@@ -169,6 +171,7 @@ JUDGES: Final[Mapping[str, str]] = {
     "guard.categories": "kinds of content that are unsafe",
     "guard.label": "the classifier's output that means unsafe",
     "labeller.rationale_tokens": "tokens of reasons that it writes before it chooses; 0 for none",
+    "labeller.flips": "share of its verdicts that are turned round",
     "labeller.both_orders": "whether each pair is shown in both orders and averaged",
     "endpoint.url": "address of the server, up to /chat/completions",
     "endpoint.model": "name of the model, as the server knows it",
