@@ -116,6 +116,7 @@ class Preparing:
         if not COMMIT.fullmatch(wanted.revision):
             commit = resolve(wanted, self.endpoint)
             search.commits = {**search.commits, wanted.key: commit}
+            self.mirror.commits[wanted.key] = commit
             self.say(f"{wanted.key} is {commit}")
             wanted = replace(wanted, revision=commit)
         folder = self.mirror.folder_of(wanted.kind, wanted.name, wanted.revision)

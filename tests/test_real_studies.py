@@ -65,7 +65,7 @@ def test_a_study_on_the_hub_compares_every_method_where_its_commits_are_at_hand(
     name, cache, tmp_path
 ):
     judge = folder_of_a_model(tmp_path / "judge")
-    settings = (f"judge.path={judge}", *NO_BENCHMARKS)
+    settings = (f'judge={{plugin="classifier", path="{judge}"}}', *NO_BENCHMARKS)
     study = Study.load(SHIPPED / f"{name}.toml", overrides=Overrides(settings=settings))
     methods = Counter(cell.label for cell in study.cells())
     assert set(methods) == {plugin for kind, plugin in PLUGINS if kind == "method" and ours(plugin)}
@@ -77,7 +77,8 @@ def test_without_its_commits_a_study_says_what_to_fetch(name, tmp_path, monkeypa
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-    settings = (f"judge.path={folder_of_a_model(tmp_path / 'judge')}", *NO_BENCHMARKS)
+    judge = folder_of_a_model(tmp_path / "judge")
+    settings = (f'judge={{plugin="classifier", path="{judge}"}}', *NO_BENCHMARKS)
     with pytest.raises(StudyError, match=r"hf download Qwen/Qwen2\.5-0\.5B --revision"):
         Study.load(SHIPPED / f"{name}.toml", overrides=Overrides(settings=settings)).cells()
 
