@@ -38,6 +38,8 @@ def test_a_labeller_at_chance_takes_its_rows_differences_away(tmp_path):
     report = build(matrix, folder)
     assert "Mechanics only: rlaif learnt from a labeller" in report.lead[0]
     assert "48.0%" in report.lead[0]
+    (row,) = report.labellers.rows
+    assert [cell.text for cell in row] == ["rlaif", "300", "48.0%", "20.0%", "failed"]
 
 
 def test_a_labeller_passes_where_it_beats_chance_and_keeps_its_verdicts(tmp_path):

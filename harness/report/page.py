@@ -20,6 +20,7 @@ from harness.report.figures import Picture, draw_all, palette
 from harness.report.grid import Table
 from harness.report.headline import headline, headline_metrics, metric_table, named
 from harness.report.judging import judge_table, judge_warnings
+from harness.report.labellers import labeller_table
 from harness.report.lengths import win_table
 from harness.report.paired import matrix_table
 from harness.report.parity import parity_table
@@ -89,6 +90,7 @@ class Report:
     comparisons: Sequence[Comparison]
     completeness: Table
     rows_read: Table | None = None
+    labellers: Table | None = None
     ratings: str = ""
     readings: Readings = field(default_factory=Readings)
     judges: Table | None = None
@@ -101,7 +103,7 @@ class Report:
     def tables(self) -> list[Table]:
         """All tables, in the order of the page."""
         compared = [table for block in self.comparisons for table in block.tables]
-        judges = [self.judges] if self.judges else []
+        judges = filter(None, [self.judges, self.labellers])
         compared += self.readings.tables
         whole = [self.completeness, *filter(None, [self.rows_read]), self.methods]
         return [*compared, *judges, *whole, *self.provenance]
@@ -131,6 +133,7 @@ def build(matrix: Matrix, folder: Path) -> Report:
         comparisons=[compare(matrix, block, folder) for block in matrix.blocks],
         completeness=ledgers.completeness(matrix),
         rows_read=read_table(matrix),
+        labellers=labeller_table(matrix),
         ratings=f"{RATINGS}/{REPORT}" if (folder / RATINGS / REPORT).is_file() else "",
         readings=study_readings(matrix, folder),
         judges=judge_table(folder),
