@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import curve_fit, minimize_scalar
+from scipy.stats import t as t_law
 
 from harness import overoptimisation
 
@@ -125,3 +126,27 @@ def test_best_of_n_stays_under_the_limit():
 def test_equal_rewards_have_no_limit_curve():
     with pytest.raises(ValueError, match="nothing to gain"):
         overoptimisation.limit_curve(np.ones((3, 4)))
+
+
+def test_the_interval_of_the_peak_has_its_ends_where_the_ratio_is_just_told_apart():
+    """Fieller: at an end r of alpha / beta, alpha - r beta is t standard errors from 0."""
+    draw = np.random.default_rng(4)
+    d = np.linspace(0.3, 2.5, 12)
+    found = overoptimisation.fit(
+        d**2, d * (2 - d) + draw.normal(0, 0.05, 12), np.full(12, 0.05), "best-of-n"
+    )
+    low, high = found.peak_interval
+    assert low < found.peak[0] < high
+    of_alpha, of_both, of_beta = found.covariance
+    for end in (2 * low, 2 * high):
+        error = math.sqrt(of_alpha - 2 * end * of_both + end**2 * of_beta)
+        apart = abs(found.alpha - end * found.beta) / error
+        assert apart == pytest.approx(t_law.ppf(0.975, found.df), rel=1e-9)
+
+
+def test_a_peak_of_a_curve_that_may_not_bend_has_no_interval():
+    draw = np.random.default_rng(5)
+    d = np.linspace(0.3, 0.6, 6)
+    found = overoptimisation.fit(d**2, d + draw.normal(0, 0.2, 6), np.full(6, 0.2), "best-of-n")
+    assert found.beta_low <= 0
+    assert found.peak_interval is None
