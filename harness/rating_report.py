@@ -21,6 +21,7 @@ from harness.rating_files import QUESTIONS, read_ratings
 from harness.rating_folder import RATINGS, read_key
 from harness.rating_judges import Table, against_judges, among_raters
 from harness.rating_kit import ALL
+from harness.rating_ladder import ladder_table
 from harness.ratings import (
     JUDGE,
     PASS,
@@ -129,6 +130,8 @@ def write_people(people: People, results: Path) -> None:
         "judges": against_judges(people.judgements, results, people.key, people.redrawn),
         "corrected": corrected(people.judgements, results, people.key, people.redrawn),
     }
+    if (ladder := ladder_table(people.judgements)) is not None:
+        tables["ladder"] = ladder
     for name, table in tables.items():
         write_text(folder / f"{name}.csv", csv_text(table.columns, table.rows))
     write_text(folder / REPORT, report(people, list(tables.values())))
