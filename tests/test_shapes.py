@@ -237,7 +237,7 @@ def best_of_n(turn_off):
         ladder(rows["hamlet"], PROXY, RISING)
         | ladder(rows["hamlet"], BEST_HELP, TURNING)
         | ladder(rows["ceiling"], BEST_HELP, {16: 0.6, 64: 0.6 - turn_off})
-        | ladder(rows["hamlet"], MEDIAN, {4: 0.01, 64: 0.0})
+        | ladder(rows["hamlet"], MEDIAN, {16: 0.01, 64: 0.0})
     )
 
 
@@ -256,7 +256,7 @@ def test_best_of_n_that_rises_to_the_end_does_not_turn(tmp_path):
 
 def test_the_median_stays_only_where_it_does(tmp_path):
     assert verdict(control("C7"), planted(tmp_path / "1", best_of_n(0))).verdict == "holds"
-    moved = best_of_n(0) | ladder("hamlet/best_of_n", MEDIAN, {4: 0.0, 64: 0.5})
+    moved = best_of_n(0) | ladder("hamlet/best_of_n", MEDIAN, {16: 0.0, 64: 0.5})
     assert verdict(control("C7"), planted(tmp_path / "2", moved)).verdict == "does not hold"
 
 
