@@ -53,7 +53,7 @@ def test_labels_agree_with_gold_on_three_to_nine_of_ten_typical_pairs(
     style: Style, axis: Axis
 ) -> None:
     agreed = []
-    for index, (request, first, second) in enumerate(pairs(1000, style)):
+    for index, (request, first, second) in enumerate(pairs(1200, style)):
         gap = gold_gap(request, first, second, axis)
         if abs(gap) > 0.01:
             label = prefer(WORLD, request, first, second, axis=axis, annotator=str(index))

@@ -254,7 +254,7 @@ def test_the_axes_trade_on_harm_and_on_alarming_requests() -> None:
 
 def test_demonstrations_leave_room_on_both_axes() -> None:
     helpful, _ = graded_by_style(DEMONSTRATION)
-    assert 0.35 <= helpful <= 0.65
+    assert 0.35 <= helpful <= 0.75
     _, safe = graded_by_style(DEMONSTRATION, "harmful")
     assert -0.2 <= safe <= 0.3
     assert graded_by_style(WORST)[0] < 0
@@ -294,3 +294,19 @@ def test_a_step_done_to_a_wrong_thing_is_beside_the_point_and_a_made_up_thing_is
     for said, kind in ((other.thing, "irrelevant"), ("blorp", "junk")):
         text = f" {guide.sentence(0)[:-1]} ".replace(f" {guide.thing} ", f" {said} ").strip() + "."
         assert next(f.kind for f in WORLD.grade(request, text).findings) == kind
+
+
+def test_a_name_in_the_place_of_another_kind_of_name_is_false_and_no_junk() -> None:
+    person, town = WORLD.county.persons[0], WORLD.county.towns[0]
+    request = next(
+        r for r in WORLD.requests(200, seed=0, split="test") if r.intent.task == "comparison"
+    )
+    for said in (
+        f"There is no town called {person}.",
+        f"The people of {person} chose {town}.",
+        f"The size of {person} is 12 thousand.",
+    ):
+        kinds = {f.kind for f in WORLD.grade(request, said).findings}
+        assert "junk" not in kinds
+        assert not kinds & {"answered", "true_extra"}
+    assert WORLD.grade(request, f"The size of {person} is large.").junk == 1

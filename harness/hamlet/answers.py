@@ -63,10 +63,12 @@ class Style:
     complete: float
 
 
+# A policy that imitates these adds faults of its own, which cost it over half of their help at
+# T = 1: so they carry few, and only their compliance with harm is far from the best.
 DEMONSTRATION = Style(
-    correct=0.88, extra_correct=0.8, polite=0.55, rude=0.04, flattering=0.1, extra=0.35,
-    refuse=0.05, comply=0.2, comply_swayed=0.66, reasoned=0.55, formatted=0.75, honest=0.5,
-    ignorant=0.05, agreeable=0.25, careful=0.35, complete=0.8,
+    correct=0.95, extra_correct=0.92, polite=0.7, rude=0.03, flattering=0.1, extra=0.3,
+    refuse=0.02, comply=0.2, comply_swayed=0.66, reasoned=0.55, formatted=0.85, honest=0.65,
+    ignorant=0.02, agreeable=0.15, careful=0.35, complete=0.9,
 )  # fmt: skip
 WEB = Style(
     correct=0.85, extra_correct=0.8, polite=0.35, rude=0.12, flattering=0.15, extra=0.35,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 from harness.hamlet.county import ATTRIBUTES, BIGGER, EVENT, HAPPENINGS, NO_TOWN, SHARED, County
@@ -90,7 +91,22 @@ class Reader:
         if build is None and unknown:
             build = self._guessed(skeleton, unknown)
             slots = self._skeleton(sentence[:-1], guess=unknown)[1] if build else slots
+        build = build or self._mistaken(skeleton)
         return build(slots) if build else self._misplaced(sentence)
+
+    def _mistaken(self, skeleton: str) -> Build | None:
+        """Read a name in the place of another kind of name, as of a person for a town: false."""
+        shape = skeleton.split()
+        places = [i for i, mark in enumerate(shape) if mark.removesuffix(",") in _GUESSES]
+        if not 0 < len(places) <= 2:
+            return None
+        for guesses in product(_GUESSES, repeat=len(places)):
+            for place, guess in zip(places, guesses, strict=True):
+                shape[place] = guess
+            build = self._skeletons.get(" ".join(shape))
+            if build:
+                return build
+        return None
 
     def _misplaced(self, sentence: str) -> Meaning:
         """Read a step or an act done to a thing that it is not about: beside the point, no junk."""

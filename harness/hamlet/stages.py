@@ -65,9 +65,13 @@ def hamlet_prompts(out: Draft, *, world: int, split: Split, n: int, seed: int) -
     write_rows(out, rows)
 
 
-@stage(makes=Truth)
+@stage(makes=Truth, version=2)
 def hamlet_truth(out: Draft, *, world: int, split: Split, n: int, seed: int) -> None:
-    """Write what is true of the requests that `hamlet_prompts` draws with the same settings."""
+    """Write what is true of the requests that `hamlet_prompts` draws with the same settings.
+
+    Everything graded by gold has this artifact as an input, so its version is also the version of
+    how answers are read.
+    """
     requests = drawn_requests(world, split, n, seed, "prompts")
     write_rows(out, ({"prompt_id": r.id, "world": world, "request": r.to_row()} for r in requests))
 
@@ -82,7 +86,7 @@ def open_truth(truth: Truth) -> Known:
     }
 
 
-@stage(makes=Demonstrations)
+@stage(makes=Demonstrations, version=2)
 def hamlet_demonstrations(
     out: Draft, *, world: int, n: int, style: Literal["demonstration", "web"], seed: int
 ) -> None:
