@@ -51,7 +51,7 @@ SHEET = Sheet(
         *DIAGNOSTICS,
     ),
 )
-ELEMENTS = 1 << 26  # logits of one forward pass: 256 MB in float32
+ELEMENTS = 1 << 23  # logits of one forward pass: 32 MB in float32, and some copies of them
 GREEDY = "greedy"
 
 

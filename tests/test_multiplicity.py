@@ -208,13 +208,13 @@ def test_63_contrasts_of_1000_prompts_are_resampled_10000_times_in_two_seconds()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_equal_methods_are_told_apart_in_five_percent_of_studies_at_most(seeds):
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.015), (3, 0.06), (5, 0.015)])
+def test_equal_methods_are_told_apart_in_five_percent_of_studies_at_most(seeds, spread):
     rng = np.random.default_rng(16)
-    runs, by_pair, by_family = 600, 0, 0
+    runs, by_pair, by_family = 400, 0, 0
     names = [f"m{i}" for i in range(8)]
     for _ in range(runs):
-        seen = rng.standard_normal((8, seeds, 1)) * 0.015 + 0.3 * rng.standard_normal(400)
+        seen = rng.standard_normal((8, seeds, 1)) * spread + 0.3 * rng.standard_normal(400)
         seen = seen + 0.3 * rng.standard_normal((8, 1, 400))  # what a method makes of a prompt
         seen = seen + 0.3 * rng.standard_normal((8, seeds, 400))
         of = dict(zip(names, seen, strict=True))
@@ -225,7 +225,7 @@ def test_equal_methods_are_told_apart_in_five_percent_of_studies_at_most(seeds):
     limit = 0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5  # 5 %, and two standard errors of the count
     assert by_pair / runs <= limit
     assert by_family / runs <= limit
-    assert by_pair > 0  # a band that never errs would be far too wide
+    assert by_family > 0  # a test that never errs would be far too weak
 
 
 @pytest.mark.slow
