@@ -133,7 +133,7 @@ def trainer_for(
         job=job,
         model=model,
         args=RewardConfig(
-            **recipe.arguments(job.out),
+            **recipe.arguments(job),
             center_rewards_coefficient=centre or None,
             disable_dropout=False,  # `without_dropout` does, and leaves an adapter its own
         ),

@@ -154,7 +154,7 @@ def trainer_for(
         centre = weight
 
     trls = ("max_length", "activation_checkpointing")
-    arguments = {k: v for k, v in recipe.arguments(job.out).items() if k not in trls}
+    arguments = {k: v for k, v in recipe.arguments(job).items() if k not in trls}
     made = Ranked(
         job=job,
         model=model,

@@ -64,27 +64,27 @@ class Recipe:
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is a share of the steps in [0, 1), not {self.warmup}")
 
-    def arguments(self, out: Draft) -> dict[str, Any]:
+    def arguments(self, job: Job) -> dict[str, Any]:
         """Return the keywords that SFTConfig, RewardConfig and DPOConfig have in common."""
         return {
-            "output_dir": str(out.path / "unused"),  # made by transformers, removed by us
+            "output_dir": str(job.out.path / "unused"),  # made by transformers, removed by us
             "learning_rate": self.learning_rate,
             "num_train_epochs": 1,  # the plan holds all epochs
             "per_device_train_batch_size": self.batch_size,
             "lr_scheduler_type": SCHEDULES[self.schedule],
-            "warmup_steps": self.warmup,
+            "warmup_steps": self.warmup if len(job.batches) > 1 else 0,  # one step has no rise
             "weight_decay": self.weight_decay,
             "max_grad_norm": 1.0,
             "seed": self.seed,
-            "use_cpu": out.device == "cpu",
-            "bf16": training_dtype(out.device) == "bfloat16",
+            "use_cpu": job.out.device == "cpu",
+            "bf16": training_dtype(job.out.device) == "bfloat16",
             "activation_checkpointing": False,
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "save_strategy": "no",  # ours, see PlannedTraining.log
             "report_to": "none",
             "disable_tqdm": True,
-            "dataloader_pin_memory": out.device != "cpu",
+            "dataloader_pin_memory": job.out.device != "cpu",
             "max_length": None,  # rows that are too long were left out, never cut
         }
 

@@ -100,6 +100,12 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(make, tmp_path, sch
     assert rates == pytest.approx([1e-3 * share for share in expected], abs=1e-12)
 
 
+def test_a_training_of_one_step_takes_it_at_the_full_rate(make, tmp_path):
+    policy, data = make(tiny_policy(seed=0)), make(tiny_demonstrations(n=4, seed=0))
+    finetune.body(Draft(tmp_path), policy, data, epochs=1, batch_size=8, warmup=0.03, seed=0)
+    assert [row["learning_rate"] > 0 for row in curve(tmp_path)] == [True]
+
+
 def payload(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 

@@ -102,7 +102,7 @@ def trainer_for(
     return Trainer(
         job=job,
         model=model,
-        args=SFTConfig(**recipe.arguments(job.out), dataset_kwargs=ready),
+        args=SFTConfig(**recipe.arguments(job), dataset_kwargs=ready),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )

@@ -258,5 +258,5 @@ def trainer_for(
         loss_weights = weights
 
     trls = ("max_length", "activation_checkpointing")
-    arguments = {k: v for k, v in recipe.arguments(job.out).items() if k not in trls}
+    arguments = {k: v for k, v in recipe.arguments(job).items() if k not in trls}
     return Hindsight(job=job, model=model, args=TrainingArguments(**arguments), train_dataset=rows)

@@ -285,7 +285,7 @@ def trainer_for(
         model=model,
         ref_model=None if has_adapter(model) else reference.load(job.out.device),
         args=DPOConfig(
-            **recipe.arguments(job.out),
+            **recipe.arguments(job),
             **config,
             precompute_ref_log_probs=True,
             disable_dropout=False,  # `without_dropout` does, and leaves an adapter its own

@@ -214,7 +214,7 @@ def trainer_for(model: Any, tokenizer: Any, rows: list[Row], recipe: Recipe, job
         pass
 
     trls = ("max_length", "activation_checkpointing")
-    arguments = {k: v for k, v in recipe.arguments(job.out).items() if k not in trls}
+    arguments = {k: v for k, v in recipe.arguments(job).items() if k not in trls}
     made = Stepped(
         job=job,
         model=model,
