@@ -228,16 +228,18 @@ def mean_squares(table: Array, clusters: Sequence[Hashable] | None = None) -> Me
 def two_level_error(found: MeanSquares) -> tuple[float, Tails]:
     """Return the standard error of the mean with seeds and prompts random, and its tails.
 
-    With MS_a of seeds, MS_b of clusters and MS_e of the rest: A = max(MS_a, MS_e), SE^2 =
-    (A + MS_b - MS_e) / (S C), Satterthwaite's degrees of freedom. The seeds' share of the variance
-    is that of A - MS_e, and of MS_e / S, since equal seed means may be luck.
+    With MS_a of seeds, MS_b of clusters and MS_e of the rest: A = max(MS_a, MS_e), B = max(MS_b,
+    MS_e), since no variance is negative, SE^2 = (A + B - MS_e) / (S C), Satterthwaite's degrees of
+    freedom. The seeds' share of the variance is that of A - MS_e, and of MS_e / S, since equal seed
+    means may be luck.
     """
     seeds, count = found.seeds, found.clusters
     largest = max(found.of_seeds, found.of_rest)
-    total = largest + found.of_clusters - found.of_rest
+    of_clusters = max(found.of_clusters, found.of_rest)
+    total = largest + of_clusters - found.of_rest
     spread = (
         largest**2 / (seeds - 1)
-        + found.of_clusters**2 / (count - 1)
+        + of_clusters**2 / (count - 1)
         + found.of_rest**2 / ((seeds - 1) * (count - 1))
     )
     df = total**2 / spread if spread > 0 else float(seeds - 1)

@@ -263,6 +263,14 @@ def errors(seeds, clusters, prompts_share, seeds_share, alphas, runs):
     return [missed[alpha] / runs for alpha in alphas]
 
 
+def test_prompts_that_differ_less_than_chance_make_no_mean_precise():
+    # Interaction alone: in every prompt the seeds differ, and the mean over seeds is 0 everywhere.
+    table = np.array([[1.0, -1.0] * 10, [-1.0, 1.0] * 10, [0.0, 0.0] * 10])
+    found = statistics.two_level(table)
+    assert found.df >= 1
+    assert found.stderr == pytest.approx(math.sqrt(20 / 19 / 60))  # MS_e = 40 / 38 over 60 values
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("clusters", [30, 400])
