@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -51,7 +50,6 @@ from harness.policy_gradient import (
 from harness.ppo_settings import Settings
 from harness.rollout import (
     PACK_TOKENS,
-    ROWS_AT_ONCE,
     Asked,
     Episode,
     Rollout,
@@ -62,6 +60,7 @@ from harness.rollout import (
     measurements,
     pack_rows,
     packs_of,
+    rows_together,
     shuffled,
     whitened,
     with_advantages,
@@ -190,9 +189,9 @@ class PPO:
 
     def answers(self, asked: Sequence[Asked], decoding: Decoding) -> list[Episode]:
         """Return the policy's answers, counted as drawn and as read by all but the value."""
-        alike = Counter(len(one.ids) for one in asked).values()  # only they are drawn together
-        rows = min(max(alike), rows_at_once(self.out, "sampling") or ROWS_AT_ONCE)
-        work = partial(collect, self.networks.policy, asked, decoding)
+        policy = self.networks.policy
+        rows = rows_together(policy, asked, rows_at_once(self.out, "sampling"))
+        work = partial(collect, policy, asked, decoding)
         limit = partial(rows_at_once, self.out, "sampling")
         episodes = given_room(self.out, "sampling", rows, lambda: work(limit()))
         whole = sum(one.length for one in episodes)  # read by sampler, policy and reference

@@ -81,13 +81,22 @@ class Rollout:
     returns: Tensor
 
 
+def wanted(asked: Sequence[Asked]) -> list[Wanted]:
+    """Return the draws that prompts ask for, one each."""
+    return [Wanted(one.ids, one.prompt_id, one.number) for one in asked]
+
+
+def rows_together(model: Any, asked: Sequence[Asked], rows: int | None = None) -> int:
+    """Return how many rows the largest batch has in which `collect` decodes these prompts."""
+    return max(len(batch) for _, batch in batches(model, wanted(asked), rows or ROWS_AT_ONCE))
+
+
 def collect(
     model: Any, asked: Sequence[Asked], decoding: Decoding, rows: int | None = None
 ) -> list[Episode]:
     """Return one answer to each prompt, in order; the draws depend on no batch."""
-    wanted = [Wanted(one.ids, one.prompt_id, one.number) for one in asked]
     found: dict[int, Episode] = {}
-    for numbers, batch in batches(model, wanted, rows or ROWS_AT_ONCE):
+    for numbers, batch in batches(model, wanted(asked), rows or ROWS_AT_ONCE):
         for number, drawn in zip(numbers, draw(model, batch, decoding), strict=True):
             answer = (drawn.token_ids, drawn.finished, drawn.logp)
             found[number] = Episode(asked[number], *answer)

@@ -12,6 +12,7 @@ from tiny import tiny_demonstrations, tiny_pairs, tiny_policy, tiny_prompts
 from transformers import LlamaModel
 
 from harness.artifacts import Samples
+from harness.decoding import LlamaSteps
 from harness.draft import Draft
 from harness.judge import Contains
 from harness.memory import given_room, rows_at_once
@@ -34,16 +35,26 @@ STAGES = {
 @pytest.fixture
 def small_device(monkeypatch):
     """Return a function that gives the device room for so many rows, in training or sampling."""
-    known, passes = LlamaModel.forward, []
+    known, decode, passes = LlamaModel.forward, LlamaSteps.step, []
 
     def limit(rows, *, sampling=False):
-        def forward(self, input_ids=None, **kwargs):
-            passes.append(len(input_ids))
-            if len(input_ids) > rows and torch.is_inference_mode_enabled() == sampling:
+        def check(asked):
+            if torch.is_inference_mode_enabled() != sampling:
+                return
+            passes.append(asked)
+            if asked > rows:
                 raise torch.OutOfMemoryError(SAID)
+
+        def forward(self, input_ids=None, **kwargs):
+            check(len(input_ids))
             return known(self, input_ids=input_ids, **kwargs)
 
+        def step(self, tokens):
+            check(len(tokens))
+            return decode(self, tokens)
+
         monkeypatch.setattr(LlamaModel, "forward", forward)
+        monkeypatch.setattr(LlamaSteps, "step", step)
         return passes
 
     return limit
@@ -88,7 +99,7 @@ def optimised(make, folder):
     return out
 
 
-@pytest.mark.parametrize(("phase", "room"), [("training", 5), ("sampling", 2)])
+@pytest.mark.parametrize(("phase", "room"), [("training", 5), ("sampling", 8)])
 def test_ppo_goes_on_with_half_the_rows_and_draws_the_same_answers(
     make, tmp_path, small_device, phase, room
 ):
@@ -114,8 +125,8 @@ def test_answers_drawn_with_half_the_rows_at_once_are_the_same_answers(
         out = Draft(tmp_path / name)
         sample.body(out, *inputs, n=2, temperature=1.0, max_new_tokens=6, seed=0)
         rows.append(Samples(name, path=out.path).rows())
-        small_device(2, sampling=True)
-    assert out.facts["out_of_memory"]["sampling"]["then"] >= 2
+        small_device(16, sampling=True)
+    assert out.facts["out_of_memory"]["sampling"]["then"] == 16
     columns = ("prompt_id", "sample", "token_ids", "finished")
     said = [[[row[column] for column in columns] for row in one] for one in rows]
     assert said[0] == said[1]
