@@ -12,6 +12,7 @@ import inspect
 import json
 import math
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -152,7 +153,7 @@ def stage(
 
     Raise `version` when a change to the body should redo cached work. Settings in `later` are in no
     recipe while they are None: work from before them stays. Raises TypeError for a local function
-    (a worker could not find it), a parameter without annotation and a seed with a default.
+    (a worker could not find it), no annotation, a seed's default, and no default None in `later`.
     """
 
     def register(body: Callable[Concatenate[Draft, P], None]) -> Stage[P, A]:
@@ -162,8 +163,12 @@ def stage(
         for parameter in made.signature.parameters.values():
             if parameter.name not in made.hints:
                 raise TypeError(f"stage {made.name}: annotate parameter {parameter.name!r}")
-            if parameter.name == "seed" and parameter.default is not inspect.Parameter.empty:
+            if parameter.name == "seed" and parameter.default is not parameter.empty:
                 raise TypeError(f"stage {made.name}: a seed has no default; the caller owns it")
+        for late in later:
+            known = made.signature.parameters.get(late)
+            if known is None or known.default is not None:
+                raise TypeError(f"stage {made.name}: {late!r} in later needs the default None")
         other = STAGES.get(made.full_name)
         if other and where_defined(other.body) != where_defined(body):
             raise ValueError(
@@ -179,15 +184,12 @@ def stage(
 def owner_of(body: Callable[..., Any]) -> str:
     """Return who owns a plugin: our distribution, or the top-level module a third party chose.
 
-    The top-level name is the same for a file given by `--plugin`, an installed package and a
-    script run as `__main__`, so none of these changes an id; a distribution's name would.
+    That is the same for a file given by `--plugin`, an installed package and a script.
     """
     top = body.__module__.split(".")[0]
     if top in OURS:
         return DISTRIBUTION
-    if top == "__main__":
-        return Path(body.__code__.co_filename).stem
-    return top
+    return Path(body.__code__.co_filename).stem if top == "__main__" else top
 
 
 def where_defined(body: Callable[..., Any]) -> str:
@@ -196,16 +198,15 @@ def where_defined(body: Callable[..., Any]) -> str:
 
 
 def asking_line() -> str:
-    """Return `file:line` of the nearest caller outside the harness, else of the caller."""
-    frame = sys._getframe(2)
-    nearest = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith("harness."):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return nearest
+    """Return `file:line` of the nearest caller outside harness and Python, else of the caller."""
+    caller = sys._getframe(2)
+    for frame, line in traceback.walk_stack(caller):
+        top = frame.f_globals.get("__name__", "").split(".")[0]
+        if top == "typer":
+            break  # a command: no line of a user's asked for it
+        if top != "harness" and top not in sys.stdlib_module_names:
+            return f"{frame.f_code.co_filename}:{line}"
+    return f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
 
 def coerce(value: Any, annotation: Any, where: str) -> Any:
@@ -307,8 +308,8 @@ def freeze(value: Any) -> Any:
 def plain(value: Any, *, whole: bool = False) -> Any:
     """Return `value` as JSON, artifacts by id; `whole` keeps fields that are not in the identity.
 
-    A dataclass field declared with `compare=False` (the path of a file known by its digest, for
-    one) is sent to workers but never enters an id. Floats are rounded to 12 significant digits.
+    A dataclass field declared with `compare=False`, such as a file's path beside its digest, goes
+    to workers and into no id. Floats are rounded to 12 significant digits.
     """
     if isinstance(value, Artifact):
         return {"$artifact": value.id, "kind": type(value).__name__}
@@ -326,9 +327,8 @@ def plain(value: Any, *, whole: bool = False) -> Any:
         return float(f"{value:.12g}")
     if value is None or isinstance(value, bool | int | str):
         return value
-    raise TypeError(
-        f"a stage setting must be plain data or an artifact, not {type(value).__name__}"
-    )
+    kind = type(value).__name__
+    raise TypeError(f"a stage setting must be plain data or an artifact, not {kind}")
 
 
 def owner_of_type(kind: type) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -186,6 +187,13 @@ def test_the_line_that_asked_is_kept_and_is_not_part_of_the_id():
     assert first.id == second.id
 
 
+def test_the_line_that_asked_is_in_no_library_of_python():
+    asking = functools.singledispatch(tuned)  # a function in functools.py calls the stage
+    file, line = asking(ONE).recipe.asked_at.rsplit(":", 1)
+    assert Path(file) == Path(__file__)
+    assert "asking(ONE)" in Path(file).read_text().splitlines()[int(line) - 1]
+
+
 def test_a_recipe_is_plain_json():
     recipe = scaled(scale=Scale(ONE, 2)).recipe.to_json()
     assert json.loads(json.dumps(recipe)) == recipe
@@ -226,6 +234,16 @@ def test_a_local_function_an_unannotated_setting_and_a_default_seed_are_refused(
         stage(makes=Number)(bare)
     with pytest.raises(TypeError, match="a seed has no default"):
         stage(makes=Number)(owned)
+
+
+def test_a_later_setting_must_be_a_parameter_whose_default_is_none():
+    def counted(out: Draft, *, size: int | None = None, step: int | None, width: int = 1) -> None:
+        """Make something."""
+
+    counted.__qualname__ = "counted"
+    for name in ("sise", "step", "width"):
+        with pytest.raises(TypeError, match=f"counted: '{name}' in later needs the default None"):
+            stage(makes=Number, name="counted", later=("size", name))(counted)
 
 
 def test_coerce_names_the_place_the_type_and_the_value():
