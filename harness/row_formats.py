@@ -51,6 +51,10 @@ class Columns:
             raise ValueError("completion and thumb go together: an answer, and whether it is liked")
         if self.ranks and not self.responses:
             raise ValueError("ranks are those of responses: name the column of responses too")
+        if self.responses and not self.prompt:
+            raise ValueError(
+                'responses are answers alone: name the column of what was asked, not prompt = ""'
+            )
         if bool(self.chosen_score) != bool(self.rejected_score):
             raise ValueError("chosen_score and rejected_score go together")
 
@@ -167,10 +171,11 @@ def best_and_worst(row: Mapping[str, Any], columns: Columns, axis: Axis) -> Pair
         raise ValueError(f"column {columns.ranks!r} holds one rank for each of the responses")
     if not all(isinstance(rank, int | float) and not isinstance(rank, bool) for rank in ranks):
         raise ValueError(f"a rank is a number, 1 the best; column {columns.ranks!r} has {ranks!r}")
+    ranks = [finite(rank, columns.ranks) for rank in ranks]
     best, worst = ranks.index(min(ranks)), ranks.index(max(ranks))
     if best == worst:
         return "equal_ranks"
-    asked = asked_of(cell(row, columns.prompt or "prompt"))
+    asked = asked_of(said_in(row, columns.prompt))
     return Pair(asked, answer(responses[best]), answer(responses[worst]), axis)
 
 
@@ -240,10 +245,14 @@ def said_in(row: Mapping[str, Any], name: str) -> Any:
 
 def number(row: Mapping[str, Any], name: str) -> float:
     """Return a finite number of a row."""
-    value = cell(row, name)
+    return finite(cell(row, name), name)
+
+
+def finite(value: Any, name: str) -> float:
+    """Return a value of a column as a finite number; raise ValueError where it is none."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"column {name!r} holds a number, not {value!r}") from None
     if found - found != 0:
         raise ValueError(f"column {name!r} holds a finite number, not {value!r}")

@@ -109,6 +109,7 @@ def test_the_axis_and_the_strength_may_be_columns(tmp_path):
     assert (found.axis, found.strength) == ("safe", 3)
 
 
+NAN = float("nan")
 PAIR = {**PROMPT, "chosen": "a", "rejected": "b"}
 
 
@@ -123,6 +124,9 @@ PAIR = {**PROMPT, "chosen": "a", "rejected": "b"}
         ({**PROMPT, "answers": ["a"], "order": [1]}, RANKED, "two or more answers"),
         ({**PROMPT, "answers": ["a", "b"], "order": [1]}, RANKED, "one rank for each"),
         ({**PROMPT, "answers": ["a", "b"], "order": ["x", 1]}, RANKED, "a rank is a number"),
+        ({**PROMPT, "answers": ["a", "b"], "order": [NAN, 1]}, RANKED, "a finite number, not nan"),
+        ({**PROMPT, "answers": ["a", "b"], "order": [1, NAN]}, RANKED, "a finite number, not nan"),
+        ({**PROMPT, "answers": ["a", "b"], "order": [10**400, 1]}, RANKED, "a number, not 1000"),
         ({**PROMPT, "answer": "a", "liked": "maybe"}, THUMBS, "thumb 'maybe': write true or false"),
         ({**PROMPT, "answer": "a", "liked": None}, THUMBS, "thumb None"),
         (SAFER, TwoAxes("safe"), "no column 'safer_response_id'"),
@@ -142,6 +146,7 @@ def test_a_row_that_is_not_as_the_form_says_is_named_with_the_remedy(tmp_path, r
     [
         ({"completion": "a"}, "completion and thumb go together"),
         ({"ranks": "a"}, "name the column of responses too"),
+        ({"prompt": "", "responses": "a"}, "name the column of what was asked"),
         ({"chosen_score": "a"}, "chosen_score and rejected_score go together"),
     ],
 )
