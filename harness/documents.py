@@ -185,7 +185,7 @@ def method_text(plugin: Plugin) -> str:
     title, _, rest = said.partition("\n\n")
     idea, _, differences = rest.partition(DIFFERS)
     source = Path(inspect.getfile(plugin.function)).name
-    parts = [f"### {plugin.name}", f"{one_line(title)} [Source]({source})", one_line(idea)]
+    parts = [f"### {plugin.name}", f"{unwrapped(title)} [Source]({source})", unwrapped(idea)]
     if differences:
         points = "\n".join(f"{n}. {point}" for n, point in enumerate(numbered(differences), 1))
         parts.append(f"{DIFFERS}\n\n{points}")
@@ -195,7 +195,7 @@ def method_text(plugin: Plugin) -> str:
 
 def numbered(text: str) -> list[str]:
     """Return the points of a text that counts them: `1. This. 2. That.`"""
-    joined = one_line(text)
+    joined = unwrapped(text)
     in_order: list[re.Match[str]] = []
     for mark in PARTS.finditer(
         joined
@@ -206,7 +206,7 @@ def numbered(text: str) -> list[str]:
     return [joined[mark.end() : end].strip() for mark, end in zip(in_order, ends, strict=True)]
 
 
-def one_line(text: str) -> str:
+def unwrapped(text: str) -> str:
     """Return text without its line breaks."""
     return " ".join(text.split())
 
@@ -225,7 +225,7 @@ def plugins_text(kind: Kind) -> str:
     common = {key: names for key, names in takers.items() if len(names) >= MANY}
     parts = []
     for plugin in found:
-        said = "\n\n".join(map(one_line, (inspect.getdoc(plugin.function) or "").split("\n\n")))
+        said = "\n\n".join(map(unwrapped, (inspect.getdoc(plugin.function) or "").split("\n\n")))
         said += f"\n\nAxis: {plugin.axis}." if plugin.axis else ""
         own = [key for key in keys[plugin.name] if key not in common]
         parts += [f"#### {plugin.name}", said, keys_table(own)]
@@ -263,7 +263,7 @@ def study_text() -> str:
     """Return every key of a study: those of the file, then those of each table of fixed shape."""
     titles = ("key", "type", "default", "range", "meaning")
     return "\n\n".join(
-        f"#### {place}\n\n{one_line(said)}\n\n{table(titles, rows)}"
+        f"#### {place}\n\n{unwrapped(said)}\n\n{table(titles, rows)}"
         for place, said, rows in tables_of(StudyFile, TOP)
     )
 
@@ -316,5 +316,5 @@ def modules_text(folder: Path) -> str:
         said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
         name = file.relative_to(folder).with_suffix("").as_posix().removesuffix("/__init__")
         if said and name != "__init__":
-            rows.append((f"`{name}`", one_line(said.split("\n\n")[0])))
+            rows.append((f"`{name}`", unwrapped(said.split("\n\n")[0])))
     return table(("module", "what it does"), rows)
