@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,21 +41,24 @@ STORE, RESULTS = Path("results/store"), Path("results")
 NONE: list[Any] = []  # given by no option
 
 
+def labels_of(only: str) -> tuple[str, ...]:
+    """Return the labels that `--only` lists."""
+    return tuple(label.strip() for label in only.split(",") if label.strip())
+
+
 def load(
     study: str, only: str, seeds: str, settings: list[str], plugin: list[Path],
     tuned: Path | None = None, mirror: Path | None = None,
 ) -> Study:  # fmt: skip
     """Return the study that the command line describes, tuned by what stands in `tuned`."""
     from harness.study import Study
-    from harness.study_file import Overrides, StudyError
+    from harness.study_file import Overrides, StudyError, from_mirror
 
     try:
         numbers = tuple(int(seed) for seed in seeds.split(",") if seed)
     except ValueError:
         raise StudyError([f"--seeds {seeds!r}: write whole numbers, such as 0,1,2"]) from None
-    labels = tuple(label.strip() for label in only.split(",") if label.strip())
-    inputs = [f"mirror={json.dumps(str(mirror.absolute()))}"] if mirror is not None else []
-    overrides = Overrides(labels, numbers, (*settings, *inputs))
+    overrides = Overrides(labels_of(only), numbers, (*settings, *from_mirror(mirror)))
     if tuned is None:
         return Study.load(study, overrides, tuple(plugin))
     from harness.tuned import load_tuned

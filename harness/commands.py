@@ -244,22 +244,30 @@ def verify(store: StoreFolder = STORE) -> None:
 
 @main.command()
 def show(
-    id: Identity, study: Studies = NONE, plugin: Plugins = NONE, store: StoreFolder = STORE
+    id: Identity,
+    study: Studies = NONE,
+    mirror: MirrorFolder = None,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
 ) -> None:
     """Show an artifact: its recipe, inputs, files, cost, and who needs it."""
     from harness.find import Finder
 
-    print(Finder(open_store(store), study, tuple(plugin)).show(id))
+    print(Finder(open_store(store), study, tuple(plugin), mirror).show(id))
 
 
 @main.command()
 def why(
-    id: Identity, study: Studies = NONE, plugin: Plugins = NONE, store: StoreFolder = STORE
+    id: Identity,
+    study: Studies = NONE,
+    mirror: MirrorFolder = None,
+    plugin: Plugins = NONE,
+    store: StoreFolder = STORE,
 ) -> None:
     """Say why an artifact is not cached: never made, failed, or how its recipe differs."""
     from harness.find import Finder
 
-    print(Finder(open_store(store), study, tuple(plugin)).why(id))
+    print(Finder(open_store(store), study, tuple(plugin), mirror).why(id))
 
 
 @main.command()
@@ -267,13 +275,14 @@ def logs(
     id: Identity,
     follow: Annotated[bool, typer.Option("-f", help="Go on until the artifact is made.")] = False,
     study: Studies = NONE,
+    mirror: MirrorFolder = None,
     plugin: Plugins = NONE,
     store: StoreFolder = STORE,
 ) -> None:
     """Print the log that a stage wrote while it made, or tried to make, an artifact."""
     from harness.find import Finder
 
-    for text in Finder(open_store(store), study, tuple(plugin)).log(id, follow=follow):
+    for text in Finder(open_store(store), study, tuple(plugin), mirror).log(id, follow=follow):
         print(text, end="", flush=True)
 
 
@@ -284,6 +293,7 @@ def export(
         Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")
     ],
     study: Studies = NONE,
+    mirror: MirrorFolder = None,
     plugin: Plugins = NONE,
     store: StoreFolder = STORE,
 ) -> None:
@@ -291,7 +301,7 @@ def export(
     from harness.export import export_policy
     from harness.find import Finder
 
-    found = Finder(open_store(store), study, tuple(plugin))
+    found = Finder(open_store(store), study, tuple(plugin), mirror)
     print(export_policy(found.policy(cell), found.store, folder, name=cell))
 
 

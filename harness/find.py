@@ -17,7 +17,7 @@ from harness.run import in_order
 from harness.stage import Artifact
 from harness.store import Store
 from harness.study import Cell, Study
-from harness.study_file import SHIPPED, InputError, StudyError, shown
+from harness.study_file import SHIPPED, InputError, Overrides, StudyError, from_mirror, shown
 
 POLL = 0.5  # seconds between two looks at a log that is followed
 LISTED = 20  # names of candidates that an error shows
@@ -30,16 +30,28 @@ class NotFoundError(InputError):
 class Finder:
     """Looks names up in a store and in studies: those named, else the shipped ones."""
 
-    def __init__(self, store: Store, studies: Sequence[str], plugins: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        studies: Sequence[str],
+        plugins: tuple[Path, ...] = (),
+        mirror: Path | None = None,
+    ) -> None:
         self.store = store
         self.studies = studies
         self.plugins = plugins
+        self.mirror = mirror
+
+    @cached_property
+    def named(self) -> list[Study]:
+        """The studies that were named to look in."""
+        return [self.load(name) for name in self.studies]
 
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells of the studies looked in; a shipped study that does not load is left out."""
         if self.studies:
-            return [cell for name in self.studies for cell in self.load(name).cells()]
+            return [cell for study in self.named for cell in study.cells()]
         cells = []
         for file in sorted(SHIPPED.glob("*.toml")):
             try:
@@ -55,7 +67,22 @@ class Finder:
 
     def load(self, name: str) -> Study:
         """Return a study by path or shipped name."""
-        return Study.load(name, plugins=self.plugins)
+        return Study.load(name, Overrides(settings=from_mirror(self.mirror)), self.plugins)
+
+    def called(self, name: str) -> Study:
+        """Return the study to look in that has a name, else the one of that path or shipped name.
+
+        A study to look in answers to the name in its file, and to what it was given by.
+        """
+        matches = [
+            study
+            for given, study in zip(self.studies, self.named, strict=True)
+            if name in (study.name, given)
+        ]
+        if len(matches) > 1:
+            files = ", ".join(str(study.file) for study in matches)
+            raise NotFoundError(f"{shown(name)} is the name of {files}; give one of these paths")
+        return matches[0] if matches else self.load(name)
 
     def id(self, given: str) -> str:
         """Return the one id meant; raise NotFoundError naming the candidates otherwise."""
@@ -82,7 +109,7 @@ class Finder:
     def cell(self, given: str) -> Cell:
         """Return the cell meant by STUDY:LABEL/SEED, or STUDY:BASE/DATASET/LABEL/SEED."""
         study, _, address = given.rpartition(":")
-        cells = self.load(study).cells()
+        cells = self.called(study).cells()
         parts = address.split("/")
         matches = [cell for cell in cells if matches_address(cell, parts)]
         if len(matches) == 1:

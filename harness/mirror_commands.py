@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.command_options import NONE, Only, Plugins, Set, StudyName
+from harness.command_options import NONE, Only, Plugins, Set, StudyName, labels_of
 
 app = typer.Typer()
 
@@ -32,8 +32,7 @@ def prepare(
     from harness.prepare import Preparing, opened
     from harness.study_file import Overrides
 
-    labels = tuple(label.strip() for label in only.split(",") if label.strip())
-    overrides = Overrides(labels, (), tuple(settings))
+    overrides = Overrides(labels_of(only), (), tuple(settings))
     preparing = Preparing(
         study, opened(to), overrides, tuple(plugin), update=update, say=lambda x: typer.echo(x)
     )

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from harness.command_options import NONE, RESULTS, Plugins, Results, StudyName, load
+from harness.command_options import (
+    NONE,
+    RESULTS,
+    MirrorFolder,
+    Plugins,
+    Results,
+    StudyName,
+    load,
+)
 
 app = typer.Typer()
 
@@ -19,6 +27,7 @@ def power(
     seed_sd: Annotated[
         float, typer.Option(help="Points of spread over seeds, where no run shows it.")
     ] = 1.5,
+    mirror: MirrorFolder = None,
     plugin: Plugins = NONE,
     results: Results = RESULTS,
 ) -> None:
@@ -28,6 +37,6 @@ def power(
     """
     from harness.power_report import power_text
 
-    loaded = load(study, "", "", [], plugin)
+    loaded = load(study, "", "", [], plugin, mirror=mirror)
     folder = results / loaded.name
     print(power_text(loaded, folder, seeds=seeds, prompts=prompts, seed_sd=seed_sd))

@@ -11,6 +11,7 @@ from harness.command_options import (
     NONE,
     RESULTS,
     STORE,
+    MirrorFolder,
     Only,
     Plugins,
     Results,
@@ -43,6 +44,7 @@ def rate(
     ] = False,
     only: Only = "",
     seeds: Seeds = "",
+    mirror: MirrorFolder = None,
     plugin: Plugins = NONE,
     store: StoreFolder = STORE,
     results: Results = RESULTS,
@@ -58,7 +60,7 @@ def rate(
 
     if files and not bring:
         raise InputError("files are read with --import alone; without it, a kit is written")
-    loaded = load(study, only, seeds, [], plugin)
+    loaded = load(study, only, seeds, [], plugin, mirror=mirror)
     if bring:
         from harness.rating_report import import_ratings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -162,6 +163,11 @@ class Overrides:
     only: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     settings: tuple[str, ...] = ()
+
+
+def from_mirror(mirror: Path | None) -> tuple[str, ...]:
+    """Return the setting by which a study reads from a mirror, none without one."""
+    return () if mirror is None else (f"mirror={json.dumps(str(mirror.absolute()))}",)
 
 
 def locate(name_or_path: str | Path) -> Path:

@@ -194,6 +194,32 @@ def test_show_why_and_logs_answer_for_a_cell_and_for_a_short_id(folder):
     assert "needed by" in call("show", id, "--study", "toy.toml")
 
 
+def test_a_study_that_is_looked_in_answers_to_the_name_in_its_file(folder):
+    (folder / "toy.toml").rename(folder / "file.toml")
+    id = Study.load("file.toml").cells()[1].policy.id
+    assert f"{id}: not made" in call("show", "toy:toy_dpo/0", "--study", "file.toml")
+    assert f"{id} is new" in call("why", "file.toml:toy_dpo/0", "--study", "file.toml")
+    assert "no such shipped study" in call("why", "toy:toy_dpo/0", code=2)
+    (folder / "other.toml").write_text(STUDY)
+    both = ("--study", "file.toml", "--study", "other.toml")
+    assert "the name of file.toml, other.toml" in call("why", "toy:toy_dpo/0", *both, code=2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "toy.toml:toy_dpo/0"),
+        ("why", "toy.toml:toy_dpo/0"),
+        ("logs", "toy.toml:toy_dpo/0"),
+        ("export", "toy.toml:toy_dpo/0", "out"),
+        ("rate", "toy.toml"),
+        ("power", "toy.toml"),
+    ],
+)
+def test_every_command_about_a_study_reads_from_the_mirror_that_it_is_given(folder, words):
+    assert "nowhere is no mirror" in call(*words, "--mirror", "nowhere", code=2)
+
+
 def test_verify_names_the_artifact_whose_bytes_changed(folder):
     call("run", "toy.toml", "--workers", "0")
     assert "every artifact" in call("verify")
