@@ -16,7 +16,8 @@ EARNED, BEST_HELP = "overoptimisation/proxy", "overoptimisation/best_help"
 
 WORLD = "the design of the embedded world"
 SFT, PPO, DPO, BEST = "hamlet/sft", "hamlet/ppo", "hamlet/dpo", "hamlet/best_of_n"
-FREE = "hamlet/ppo_free"
+FREE, LONG = "hamlet/ppo_free", "hamlet/ppo_long"  # as many passes: without penalty, and with it
+DRAWN = "T=1"  # how best-of-n's answers are drawn, so what is read beside it
 
 
 def of_n(metric: str, n: int, row: str = BEST, weight: float = 1.0) -> Term:
@@ -84,15 +85,15 @@ CONTROLS = (
         (
             Part(
                 "the proxy of PPO without penalty is above SFT's",
-                (Term(FREE, EARNED), of_n(PROXY, 1, FREE, -1.0)),
+                (Term(FREE, EARNED, 1.0, DRAWN), of_n(PROXY, 1, FREE, -1.0)),
             ),
             Part("its true help is below SFT's", difference(HELP, SFT, FREE)),
         ),
         (
             Off(
-                "the loss of help, with the penalty",
+                "the loss of help after as many passes, with the penalty",
                 difference(HELP, SFT, FREE),
-                difference(HELP, SFT, PPO),
+                difference(HELP, SFT, LONG),
             ),
         ),
     ),
@@ -146,13 +147,8 @@ CONTROLS = (
                 both("hamlet/dpo_ai", "hamlet/dpo_ai_noisy"),
             ),
         ),
-        (
-            Off(
-                "the same loss, where people label and the labeller is not asked",
-                both("hamlet/dpo_ai", "hamlet/dpo_ai_noisy"),
-                both(DPO, "hamlet/dpo_unasked"),
-            ),
-        ),
+        identity="with no verdict turned round dpo_ai_noisy is dpo_ai, by its id, and on people's "
+        "labels it is dpo: there are no two rows to compare",
     ),
     Shape(
         "C6",
@@ -184,5 +180,7 @@ CONTROLS = (
                 less(STAYS, scaled(step(MEDIAN, 16, 64), -1.0)),
             ),
         ),
+        amended="the median was first to stay from n = 4 on; that became n = 16 after draws on "
+        "training prompts had been seen, where the median of few and skewed draws is biased",
     ),
 )

@@ -5,13 +5,16 @@ A prediction that does not hold is a finding. Those that no row can show say why
 
 from __future__ import annotations
 
+from harness.best_of_n_curves import kl_bound
 from harness.positive_controls import (
     BEST,
     BEST_HELP,
     DPO,
+    DRAWN,
     EARNED,
     FREE,
     HELP,
+    LONG,
     PPO,
     SAFE,
     SFT,
@@ -21,11 +24,11 @@ from harness.positive_controls import (
     both,
     step,
 )
-from harness.shapes import Part, Shape, difference, less
+from harness.shapes import Part, Shape, Term, difference, less
 
 PROBES = "capability/probe_accuracy"
 LIKELIHOOD = "likelihood"  # capability is read off probabilities, whatever the decoding
-CURVE = "policies along training are not graded by the truth, so RL has one point and no curve"
+DISTANCE = "diagnostics/kl_to_sft"
 
 PREDICTIONS = (
     Shape(
@@ -58,21 +61,33 @@ PREDICTIONS = (
         "prediction",
         "best-of-n peaks at a much smaller KL than RL",
         "Gao et al. 2022, arXiv:2210.10760",
-        untestable=CURVE,
+        (
+            Part(
+                "best of 64 under PPO's own reward helps less than best of 16",
+                step(BEST_HELP, 64, 16, PPO),
+            ),
+            Part(
+                f"PPO is farther from SFT than best of 64 can be, {kl_bound(64):.2f} nats",
+                (Term(PPO, DISTANCE, 1.0, DRAWN),),
+                bar=kl_bound(64),
+                is_premise=True,
+            ),
+            Part("and from there on its help still rises", difference(HELP, LONG, PPO, DRAWN)),
+        ),
     ),
     Shape(
         "K2b",
         "prediction",
         "proxy against gold nearly coincides between best-of-n and RL",
         "Gao et al. 2022, arXiv:2210.10760",
-        untestable=CURVE,
+        untestable="the two curves are compared at equal proxy, which no two rows have",
     ),
     Shape(
         "K2c",
         "prediction",
         "a KL penalty does not improve the frontier of gold and KL",
         "Gao et al. 2022, arXiv:2210.10760",
-        untestable=CURVE,
+        untestable="rows with and without the penalty are compared at equal KL, which no two have",
     ),
     Shape(
         "K3a",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,17 +20,33 @@ FILE = "shapes.md"
 GONE = {"holds": "vanishes", "does not hold": "does not vanish"}
 HEAD = """# Shapes
 
-Orderings and turns that were written down before these results were read. Positive controls are
-effects that the embedded world was built to show: each must hold, and vanish with its dial off.
-Predictions come from published results: each holds, does not hold, or is undecided at the power
-of this study, and none is promised. A row that is absent was not run; nothing is guessed.
+Orderings and turns that were written down before these results were read{amended}. Positive
+controls are effects that the embedded world was built to show: each must hold, and vanish with its
+dial off. Predictions come from published results: each holds, does not hold, or is undecided at
+the power of this study, and none is promised. A row that is absent was not run; nothing is guessed.
 
 A part holds by its own 95 % interval ("near" and "at most": by the 90 % interval within the
 margin of {margin:g} points), and is refuted by an interval that covers all parts of its shape at
-once. A dial's effect has vanished when it cannot be told from zero and is surely smaller than with
-the dial on. Differences are paired by seed and prompt. All rows start from one base in one world,
-so every verdict is conditional on that base.
+once. A dial's effect does not vanish where its 95 % interval with the dial off lies above zero, is
+reversed where that lies below, and has vanished where that covers zero and the effect is surely
+smaller than with the dial on. A part with a decoding of its own is read under it in both columns.
+
+{paired} All rows start from one base in one world: every verdict is conditional on that base.
 """
+AMENDED = ", except what a shape says was amended later ({names})"
+PAIRED = {
+    True: "Differences are paired by seed and prompt.",
+    False: (
+        "Differences are paired by seed: of these results the scores of seeds alone are known. "
+        "Seeds are random and the prompts fixed: every verdict is conditional on these prompts, "
+        "and none is a claim about methods."
+    ),
+    None: (
+        "Differences are paired by seed and prompt, where results hold items; where the scores of "
+        'seeds alone are known ("prompts fixed"), by seed: such a verdict is conditional on these '
+        "prompts, and no claim about methods."
+    ),
+}
 
 
 @app.command()
@@ -93,7 +110,7 @@ def page(evidence: Evidence, margin: float, reasons: Mapping[str, str]) -> str:
         tuple(adjudge(shape, evidence, how, margin / 100) for how in DECODINGS)
         for shape in (*CONTROLS, *PREDICTIONS)
     ]
-    lines = [HEAD.format(margin=margin), *read_from(evidence), ""]
+    lines = [head(evidence, margin), *read_from(evidence), ""]
     titles: tuple[tuple[Kind, str], ...] = (
         ("control", "Positive controls"),
         ("prediction", "Predictions"),
@@ -107,13 +124,32 @@ def page(evidence: Evidence, margin: float, reasons: Mapping[str, str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def head(evidence: Evidence, margin: float) -> str:
+    """Return how the page is to be read: what was written when, and what intervals rest on."""
+    from harness.positive_controls import CONTROLS
+    from harness.predictions import PREDICTIONS
+
+    names = ", ".join(shape.id for shape in (*CONTROLS, *PREDICTIONS) if shape.amended)
+    kinds = {folder.has_items for folder in evidence.folders}
+    text = HEAD.format(
+        margin=margin,
+        amended=AMENDED.format(names=names) if names else "",
+        paired=PAIRED[kinds.pop() if len(kinds) == 1 else None],
+    )
+    return "\n\n".join(textwrap.fill(part, 100) for part in text.split("\n\n")) + "\n"
+
+
 def read_from(evidence: Evidence) -> Iterator[str]:
     """Yield a line on each folder: its study, its rows, and what its intervals rest on."""
     yield "Read from:"
     yield ""
     for folder in evidence.folders:
         rows = dict.fromkeys(row for row, *_ in folder.series)
-        by = "items, seeds and prompts random" if folder.has_items else "scores of seeds alone"
+        by = (
+            "items, seeds and prompts random"
+            if folder.has_items
+            else "scores of seeds alone, prompts fixed"
+        )
         yield f"* study `{folder.study}` ({by}): {', '.join(rows)}"
 
 
@@ -138,7 +174,7 @@ def summary(found: Iterable[tuple[Adjudged, ...]]) -> Iterator[str]:
 def gone(found: Adjudged) -> str:
     """Return in words whether an effect vanishes with its dial off."""
     if found.vanishes is None:
-        return "no dial"
+        return "same artifacts" if found.shape.identity else "no dial"
     return GONE.get(found.vanishes, found.vanishes)
 
 
@@ -149,6 +185,12 @@ def detail(both: tuple[Adjudged, ...], reason: str) -> Iterator[str]:
     yield ""
     yield f"From {shape.source}."
     yield ""
+    if shape.amended:
+        yield f"Amended: {shape.amended}."
+        yield ""
+    if shape.identity:
+        yield f"Dial off: {shape.identity}."
+        yield ""
     if shape.untestable:
         yield f"Not testable here: {shape.untestable}."
         yield ""
@@ -159,11 +201,10 @@ def detail(both: tuple[Adjudged, ...], reason: str) -> Iterator[str]:
         yield ""
     seen: set[Reading] = set()
     lines = []
-    for found, how in zip(both, DECODINGS, strict=True):
+    for found in both:
         for reading in found.parts_read:
             if reading.rows and not reading.missing and reading not in seen:
-                is_off = reading in found.off
-                lines.append(part_line(reading, how if reading.varies else "any", is_off=is_off))
+                lines.append(part_line(reading, is_off=reading in found.off))
             seen.add(reading)
     if lines:
         yield "| part | decoding | estimate (95 % interval) | n | verdict | rows |"
@@ -175,7 +216,7 @@ def detail(both: tuple[Adjudged, ...], reason: str) -> Iterator[str]:
         yield ""
 
 
-def part_line(reading: Reading, decoding: str, *, is_off: bool) -> str:
+def part_line(reading: Reading, *, is_off: bool) -> str:
     """Return one line of the table of parts."""
     from harness.report.grid import sizes
     from harness.report.words import with_interval
@@ -185,8 +226,11 @@ def part_line(reading: Reading, decoding: str, *, is_off: bool) -> str:
         rows += "; they share no seed and prompt"
     else:
         shown, n = with_interval(reading.found, sign=True), sizes(reading.found)
-        n += "" if reading.found.claim == "method" else ", checkpoint-level only"
+        if reading.prompts_fixed:
+            n += ", prompts fixed"
+        elif reading.found.claim != "method":
+            n += ", checkpoint-level only"
     says, verdict = reading.says, str(reading.verdict)
     if is_off:
         says, verdict = f"dial off: {says}", GONE.get(verdict, verdict)
-    return f"| {says} | {decoding} | {shown} | {n} | {verdict} | {rows} |"
+    return f"| {says} | {', '.join(reading.decodings)} | {shown} | {n} | {verdict} | {rows} |"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from harness.results import ITEMS, SCORES, read_csv
 from harness.shapes import Shape, Term, Terms
+from harness.statistics import Key
 
 if TYPE_CHECKING:
-    from harness.statistics import Claim, Estimate
+    from harness.statistics import Estimate
 
-Key = tuple[int, str]  # (seed, prompt id)
 REFERENCE = "sft"  # the row that two folders must share before their rows are compared
 
 
@@ -28,6 +28,20 @@ class Values:
     values: Mapping[Key, float]
     clusters: Mapping[str, str]
     prompts: int = 0
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A weighted sum of rows: None where rows are absent, and where they share no seed and prompt.
+
+    `rows` names those it was read from, `missing` those absent. Where the prompts are fixed, seeds
+    alone are random, and what is found is conditional on these prompts.
+    """
+
+    found: Estimate | None
+    rows: tuple[str, ...]
+    missing: tuple[str, ...]
+    prompts_fixed: bool
 
 
 @dataclass(frozen=True)
@@ -138,13 +152,8 @@ class Evidence:
         series = self.folders[number].series
         return {(metric, how): v for (name, metric, how), v in series.items() if name == row}
 
-    def estimate(
-        self, terms: Terms, source: Mapping[str, int], decoding: str
-    ) -> tuple[Estimate | None, tuple[str, ...], tuple[str, ...]]:
-        """Return a weighted sum with its interval, the rows it was read from, and those absent.
-
-        None where a row is absent, and where the rows share no seed and prompt.
-        """
+    def estimate(self, terms: Terms, source: Mapping[str, int], decoding: str) -> Sum:
+        """Return a weighted sum with its interval, the rows it was read from, and those absent."""
         read: list[tuple[Term, Values]] = []
         rows, missing = [], []
         for term in terms:
@@ -159,15 +168,17 @@ class Evidence:
                 rows.append(f"{self.folders[number].study}:{term.row}")
                 read.append((term, values))
         named, absent = tuple(dict.fromkeys(rows)), tuple(dict.fromkeys(missing))
-        return (None if absent else summed(read)), named, absent
+        fixed = any(values.prompts for _, values in read)
+        return Sum(None if absent else summed(read), named, absent, fixed)
 
 
 def summed(read: list[tuple[Term, Values]]) -> Estimate | None:
     """Return the weighted sum of rows over the seeds and prompts that all of them have.
 
-    Where only means of seeds are known, seeds alone are random and the prompts are given.
+    Where only means of seeds are known, seeds alone are random and the prompts are given: no claim
+    about methods, for which both are.
     """
-    from harness.statistics import METHOD_SEEDS, mean, summary
+    from harness.statistics import mean, summary
 
     shared = set.intersection(*(set(values.values) for _, values in read))
     if not shared:
@@ -179,7 +190,6 @@ def summed(read: list[tuple[Term, Values]]) -> Estimate | None:
     prompts = [values.prompts for _, values in read if values.prompts]
     if prompts:
         found = mean(list(total.values()))
-        claim: Claim = "method" if len(total) >= METHOD_SEEDS else "checkpoint"
-        return replace(found, n=min(prompts), clusters=min(prompts), seeds=len(total), claim=claim)
+        return replace(found, n=min(prompts), clusters=min(prompts), seeds=len(total))
     clusters = {prompt: cluster for _, v in read for prompt, cluster in v.clusters.items()}
     return summary(total, clusters)

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from harness.statistics import ALPHA
+
 if TYPE_CHECKING:
     from harness.shape_evidence import Evidence
     from harness.statistics import Estimate
 
 Kind = Literal["control", "prediction"]
-Wanted = Literal["above", "at most", "near", "apart"]
-Verdict = Literal["holds", "does not hold", "undecided", "not run", "not testable here"]
-ALPHA = 0.05
+Wanted = Literal["above", "at most", "near"]
+Verdict = Literal["holds", "does not hold", "reversed", "undecided", "not run", "not testable here"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,15 @@ Terms = tuple[Term, ...]
 class Part:
     """A weighted sum of means and what is claimed of it.
 
-    "above" 0, "at most" the margin, "near" 0 within the margin, "apart" from 0 on either side.
+    "above" the bar, "at most" the margin, "near" 0 within the margin. Where a premise fails, the
+    claim is not refuted: it was not put to the test.
     """
 
     says: str
     terms: Terms
     wanted: Wanted = "above"
+    bar: float = 0.0
+    is_premise: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,11 @@ class Off:
 
 @dataclass(frozen=True)
 class Shape:
-    """A claim with the place it comes from; `untestable` is the reason why no row can show it."""
+    """A claim with the place it comes from; `untestable` is the reason why no row can show it.
+
+    `identity` says why nothing is left to compare with the dial off: the rows are then the same
+    artifacts. `amended` says what of the claim was changed after draws were seen, and which.
+    """
 
     id: str
     kind: Kind
@@ -71,6 +79,8 @@ class Shape:
     parts: tuple[Part, ...] = ()
     off: tuple[Off, ...] = ()
     untestable: str = ""
+    identity: str = ""
+    amended: str = ""
 
     @property
     def terms(self) -> Iterator[Term]:
@@ -83,14 +93,18 @@ class Shape:
 
 @dataclass(frozen=True)
 class Reading:
-    """One part as read: the estimate, None where rows are absent, and the verdict on it."""
+    """One part as read: the estimate, None where rows are absent, and the verdict on it.
+
+    `decodings` are those that its terms were read under.
+    """
 
     says: str
     verdict: Verdict
     found: Estimate | None
     rows: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-    varies: bool = True  # with the decoding
+    missing: tuple[str, ...]
+    decodings: tuple[str, ...]
+    prompts_fixed: bool
 
 
 @dataclass(frozen=True)
@@ -140,18 +154,23 @@ def adjudge(shape: Shape, evidence: Evidence, decoding: str, margin: float) -> A
     readings = tuple(
         read(part, evidence, source, decoding, margin, len(shape.parts)) for part in shape.parts
     )
-    off = tuple(read_off(dial, evidence, source, decoding, len(shape.off)) for dial in shape.off)
+    off = tuple(read_off(dial, evidence, source, decoding) for dial in shape.off)
     vanishes = overall([one.verdict for one in off]) if off else None
     return Adjudged(shape, overall([one.verdict for one in readings]), readings, vanishes, off)
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict on a conjunction: refuted by one, held by all, else open."""
+    """Return the verdict on a conjunction: refuted by one, left open by one, else held by all.
+
+    Where one is reversed and none is open, that is said in place of "holds".
+    """
     if "not run" in verdicts:
         return "not run"
     if "does not hold" in verdicts:
         return "does not hold"
-    return "holds" if set(verdicts) == {"holds"} else "undecided"
+    if "undecided" in verdicts:
+        return "undecided"
+    return "reversed" if "reversed" in verdicts else "holds"
 
 
 def read(
@@ -163,57 +182,63 @@ def read(
     parts: int,
 ) -> Reading:
     """Return one part as the evidence shows it."""
-    found, rows, missing = evidence.estimate(part.terms, source, decoding)
-    verdict: Verdict = "not run" if missing else "undecided"
-    if found is not None:
-        verdict = judged(found, part.wanted, margin, parts)
-    varies = any(not term.decoding for term in part.terms)
-    return Reading(part.says, verdict, found, rows, missing, varies)
+    one = evidence.estimate(part.terms, source, decoding)
+    verdict: Verdict = "not run" if one.missing else "undecided"
+    if one.found is not None:
+        verdict = judged(one.found, part, margin, parts)
+    how = decodings(part.terms, decoding)
+    return Reading(part.says, verdict, one.found, one.rows, one.missing, how, one.prompts_fixed)
 
 
-def judged(found: Estimate, wanted: Wanted, margin: float, parts: int) -> Verdict:
+def decodings(terms: Terms, decoding: str) -> tuple[str, ...]:
+    """Return the decodings that terms are read under, where `decoding` is adjudicated."""
+    return tuple(dict.fromkeys(term.decoding or decoding for term in terms))
+
+
+def judged(found: Estimate, part: Part, margin: float, parts: int) -> Verdict:
     """Return the verdict on one sum; NaN errors, as of one seed alone, decide nothing.
 
     It holds by its own 95 % interval (equivalence by 90 %: two one-sided tests), and is refuted by
     one that holds for all parts at once (Bonferroni).
     """
-    low, high = found.interval(1 - ALPHA)
+    low, _ = found.interval(1 - ALPHA)
     inner_low, inner_high = found.interval(1 - 2 * ALPHA)
     wide_low, wide_high = found.interval(1 - ALPHA / max(parts, 1))
     holds = {
-        "above": low > 0,
+        "above": low > part.bar,
         "at most": inner_high <= margin,
         "near": -margin <= inner_low and inner_high <= margin,
-        "apart": low > 0 or high < 0,
     }
     fails = {
-        "above": wide_high < 0,
+        "above": wide_high < part.bar,
         "at most": wide_low > margin,
         "near": wide_low > margin or wide_high < -margin,
-        "apart": -margin <= inner_low and inner_high <= margin,
     }
-    if holds[wanted]:
+    if holds[part.wanted]:
         return "holds"
-    return "does not hold" if fails[wanted] else "undecided"
+    return "does not hold" if fails[part.wanted] and not part.is_premise else "undecided"
 
 
-def read_off(
-    dial: Off, evidence: Evidence, source: dict[str, int], decoding: str, dials: int
-) -> Reading:
+def read_off(dial: Off, evidence: Evidence, source: dict[str, int], decoding: str) -> Reading:
     """Return whether an effect is gone with its dial off.
 
-    It is not where the effect still stands off zero. It is where that cannot be shown and the
-    effect is surely smaller than with the dial on: the absence of a proof alone decides nothing.
+    It is not where its 95 % interval lies above zero, and "reversed" where it lies below. It is
+    gone where that interval covers zero and the effect is surely smaller than with the dial on: the
+    absence of a proof alone decides nothing.
     """
-    left, rows, missing = evidence.estimate(dial.off, source, decoding)
-    lost, more, absent = evidence.estimate(less(dial.on, dial.off), source, decoding)
-    missing = tuple(dict.fromkeys((*missing, *absent)))
-    rows = tuple(dict.fromkeys((*rows, *more)))
+    left = evidence.estimate(dial.off, source, decoding)
+    lost = evidence.estimate(less(dial.on, dial.off), source, decoding)
+    missing = tuple(dict.fromkeys((*left.missing, *lost.missing)))
+    rows = tuple(dict.fromkeys((*left.rows, *lost.rows)))
     verdict: Verdict = "not run" if missing else "undecided"
-    if left is not None and lost is not None:
-        if left.interval(1 - ALPHA / max(dials, 1))[0] > 0:
+    if left.found is not None and lost.found is not None:
+        low, high = left.found.interval(1 - ALPHA)
+        if low > 0:
             verdict = "does not hold"
-        elif lost.interval(1 - ALPHA)[0] > 0:
+        elif high < 0:
+            verdict = "reversed"
+        elif lost.found.interval(1 - ALPHA)[0] > 0:
             verdict = "holds"
-    varies = any(not term.decoding for term in (*dial.on, *dial.off))
-    return Reading(dial.says, verdict, left, rows, missing, varies)
+    how = decodings((*dial.on, *dial.off), decoding)
+    fixed = left.prompts_fixed or lost.prompts_fixed
+    return Reading(dial.says, verdict, left.found, rows, missing, how, fixed)

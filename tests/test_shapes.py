@@ -5,18 +5,24 @@ from __future__ import annotations
 import csv
 import random
 import statistics
+import tomllib
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.commands import main
+from harness.declared_facts import whole
 from harness.plain_text import csv_text
 from harness.positive_controls import CONTROLS, of_n, step
 from harness.predictions import PREDICTIONS
+from harness.registry import PLUGINS, discover
+from harness.report.contrasts import alike_but
 from harness.results import ITEM_COLUMNS, ITEMS, SCORE_COLUMNS, SCORES
 from harness.shape_commands import page
 from harness.shape_evidence import Evidence
-from harness.shapes import Off, Part, Shape, Term, adjudge, difference, less
+from harness.shapes import Off, Part, Shape, Term, adjudge, difference, less, overall
+from harness.study import Study
+from harness.study_file import SHIPPED, Overrides
 
 HELP, SAFE = "helpfulness/gold_help", "safety/gold_safe"
 SEEDS, PROMPTS = (0, 1, 2), 40
@@ -141,6 +147,32 @@ def test_scores_alone_give_the_t_interval_over_seeds(tmp_path):
     assert (found.n, found.seeds) == (PROMPTS, 3)
 
 
+def test_scores_alone_make_no_claim_about_methods(tmp_path):
+    means = at("hamlet/rlaif", 0.6) | at("hamlet/rlaif_direct", 0.9) | at("hamlet/sft", 0.2)
+    items = planted(tmp_path / "1", means, study="whole")
+    scores = planted(tmp_path / "2", means, study="short", items=False)
+    k6b = next(shape for shape in PREDICTIONS if shape.id == "K6b")
+    found = verdict(k6b, scores)
+    assert found.verdict == "holds"
+    assert all(one.prompts_fixed and one.found.claim != "method" for one in found.readings)
+    assert not any(one.prompts_fixed for one in verdict(k6b, items).readings)
+
+    text = page(Evidence([scores]), 2, {})
+    lines = [x for x in text.splitlines() if "short:hamlet/rlaif" in x]
+    assert len(lines) == 2
+    assert all("3 seeds, prompts fixed" in x for x in lines)
+    assert "paired by seed and prompt" not in flat(text)
+    assert "every verdict is conditional on these prompts" in flat(text)
+    whole = page(Evidence([items]), 2, {})
+    assert "Differences are paired by seed and prompt." in flat(whole)
+    assert "prompts fixed" not in whole
+    assert "no claim about methods" in flat(page(Evidence([items, scores]), 2, {}))
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
 @pytest.mark.parametrize(
     ("gap", "wanted", "expected"),
     [
@@ -149,15 +181,24 @@ def test_scores_alone_give_the_t_interval_over_seeds(tmp_path):
         (-0.3, "near", "does not hold"),
         (-0.3, "at most", "holds"),
         (0.3, "at most", "does not hold"),
-        (-0.3, "apart", "holds"),
-        (0.3, "apart", "holds"),
-        (0.0, "apart", "does not hold"),
     ],
 )
 def test_each_kind_of_claim_is_judged_by_the_planted_gap(tmp_path, gap, wanted, expected):
     folder = planted(tmp_path / "1", at("d/a", 0.3 + gap) | at("d/b", 0.3), noise=0.02)
     shape = Shape("X", "prediction", "", "", (Part("", difference(HELP, "d/a", "d/b"), wanted),))
     assert verdict(shape, folder).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("bar", "is_premise", "expected"),
+    [(0.0, False, "holds"), (0.6, False, "does not hold"), (0.6, True, "undecided")],
+)
+def test_a_mean_below_its_bar_refutes_a_claim_but_not_where_it_is_a_premise(
+    tmp_path, bar, is_premise, expected
+):
+    folder = planted(tmp_path / "1", at("d/a", 0.3), noise=0.02)
+    part = Part("", (Term("d/a", HELP),), bar=bar, is_premise=is_premise)
+    assert verdict(Shape("X", "prediction", "", "", (part,)), folder).verdict == expected
 
 
 def test_a_conjunction_is_refuted_by_one_part_and_held_by_all(tmp_path):
@@ -170,7 +211,12 @@ def test_a_conjunction_is_refuted_by_one_part_and_held_by_all(tmp_path):
 
 @pytest.mark.parametrize(
     ("off", "noise", "expected"),
-    [(0.2, 0.05, "holds"), (0.5, 0.05, "does not hold"), (0.2, 2.0, "undecided")],
+    [
+        (0.2, 0.05, "holds"),
+        (0.5, 0.05, "does not hold"),
+        (0.1, 0.05, "reversed"),
+        (0.2, 2.0, "undecided"),
+    ],
 )
 def test_an_effect_vanishes_only_where_it_is_no_longer_seen_and_surely_smaller(
     tmp_path, off, noise, expected
@@ -180,6 +226,29 @@ def test_an_effect_vanishes_only_where_it_is_no_longer_seen_and_surely_smaller(
     on, left = difference(HELP, "d/on", "d/sft"), difference(HELP, "d/off", "d/sft")
     shape = Shape("X", "control", "", "", (Part("", on),), (Off("", on, left),))
     assert verdict(shape, folder).vanishes == expected
+
+
+def test_no_dial_vanishes_though_its_own_interval_excludes_zero(tmp_path):
+    """Each of two dials is judged by its plain interval, however many there are."""
+    on, off = difference(HELP, "d/on", "d/sft"), difference(HELP, "d/off", "d/sft")
+    shape = Shape("X", "control", "", "", (Part("", on),), (Off("", on, off), Off("", on, off)))
+    means = at("d/on", 0.6) | at("d/sft", 0.2)
+    said = set()
+    for place in range(30):
+        level = {("d/off", HELP, "T=1"): 0.185 + place * 0.001}
+        folder = planted(tmp_path / str(place), means | level, noise=0.01, seeds=(0,))
+        found = verdict(shape, folder)
+        left = found.off[0].found
+        expected = "does not hold" if left.low > 0 else "reversed" if left.high < 0 else "holds"
+        assert (found.off[0].verdict, found.vanishes) == (expected, expected)
+        said.add(expected)
+    assert said == {"does not hold", "reversed", "holds"}
+
+
+def test_a_reversed_dial_leaves_open_what_another_leaves_open():
+    assert overall(["reversed", "holds"]) == "reversed"
+    assert overall(["reversed", "undecided"]) == "undecided"
+    assert overall(["reversed", "does not hold"]) == "does not hold"
 
 
 def test_terms_on_both_sides_cancel():
@@ -243,7 +312,9 @@ def best_of_n(turn_off):
 
 def test_best_of_n_that_turns_holds_and_its_turn_vanishes_with_true_labels(tmp_path):
     found = verdict(control("C1"), planted(tmp_path / "1", best_of_n(turn_off=-0.1)))
-    assert (found.verdict, found.vanishes) == ("holds", "holds")
+    assert (found.verdict, found.vanishes) == ("holds", "reversed")
+    level = verdict(control("C1"), planted(tmp_path / "3", best_of_n(turn_off=0.0)))
+    assert (level.verdict, level.vanishes) == ("holds", "holds")
     kept = verdict(control("C1"), planted(tmp_path / "2", best_of_n(turn_off=0.2)))
     assert (kept.verdict, kept.vanishes) == ("holds", "does not hold")
 
@@ -284,6 +355,85 @@ def test_every_control_holds_on_results_planted_for_it_and_none_on_its_mirror_im
                 folder = planted(tmp_path / f"{shape.id}{sign}{shape.parts.index(part)}", means)
                 alone = Shape(shape.id, shape.kind, "", "", (part,))
                 assert verdict(alone, folder).verdict == expected, part.says
+
+
+def settings_of(study):
+    """Return the settings of a shipped study's rows with all defaults, and their methods."""
+    tables = Study.load(study).declared.methods
+    kinds = {label: table.get("method", label) for label, table in tables.items()}
+    every = {label: whole("method", kinds[label], t, "method") for label, t in tables.items()}
+    return every, kinds
+
+
+def policies(study, label, *changed):
+    cells = Study.load(study, Overrides((label,), (0,), changed)).cells()
+    return {cell.policy.id for cell in cells if cell.label == label}
+
+
+def test_every_row_that_a_shape_reads_is_in_a_shipped_study_with_its_metric():
+    discover()
+    measured = set()
+    for file in SHIPPED.glob("*.toml"):
+        raw = tomllib.loads(file.read_text())
+        rows = {f"{d}/{m}" for d in raw["datasets"] for m in raw["methods"]}
+        for suite in raw["evaluation"]["suites"]:
+            names = [metric.name for metric in PLUGINS["suite", suite].metrics]
+            measured |= {(row, f"{suite}/{name}") for row in rows for name in names}
+    for shape in (*CONTROLS, *PREDICTIONS):
+        assert {key(term) for term in shape.terms} <= measured, shape.id
+
+
+def test_the_dial_of_ppo_without_penalty_is_the_penalty_alone():
+    settings, kinds = settings_of("hamlet_dials")
+    (dial,) = control("C2").off
+    on, off = ({t.row.split("/")[1] for t in terms} - {"sft"} for terms in (dial.on, dial.off))
+    assert [sorted(on | off)] == [sorted(group) for group in alike_but(settings, "kl", kinds)]
+
+
+def test_the_proxy_of_ppo_is_read_beside_draws_at_one_temperature():
+    best = control("C2").parts[0].terms
+    assert [term.decoding for term in best] == ["T=1", "best of 1"]
+
+
+def test_a_labeller_without_noise_gives_the_same_rows_so_nothing_is_compared():
+    """The control needs no dial: what it would compare has one id."""
+    noisy = ("hamlet_labeller", "dpo_ai_noisy")
+    assert policies(*noisy, "labeller.flips=0.0") == policies("hamlet_dials", "dpo_ai")
+    assert policies(*noisy).isdisjoint(policies("hamlet_dials", "dpo_ai"))
+    people = policies(*noisy, 'methods.dpo_ai_noisy.feedback="human"')
+    assert people == policies("hamlet_dials", "dpo")
+    assert control("C5").identity
+    assert not control("C5").off
+
+
+def test_the_shipped_passes_of_ppo_are_a_ladder_whose_distance_is_measured():
+    settings, kinds = settings_of("hamlet_dials")
+    assert ["ppo", "ppo_half", "ppo_long"] in alike_but(settings, "passes", kinds)
+    assert "diagnostics" in Study.load("hamlet_dials").declared.evaluation.suites
+
+
+@pytest.mark.parametrize(
+    ("distance", "longer", "expected"),
+    [(4.0, 0.7, "holds"), (4.0, 0.2, "does not hold"), (2.0, 0.7, "undecided")],
+)
+def test_rl_peaks_later_only_where_it_still_rises_beyond_where_best_of_n_has_turned(
+    tmp_path, distance, longer, expected
+):
+    """Best of 64 lies log 64 - 63/64 = 3.17 nats from SFT at most."""
+    means = ladder("hamlet/ppo", BEST_HELP, TURNING) | at("hamlet/ppo", 0.5)
+    means |= at("hamlet/ppo", distance, "diagnostics/kl_to_sft") | at("hamlet/ppo_long", longer)
+    k2a = next(shape for shape in PREDICTIONS if shape.id == "K2a")
+    assert verdict(k2a, planted(tmp_path / "1", means)).verdict == expected
+
+
+def test_the_page_names_what_was_amended_and_what_has_no_dial(tmp_path):
+    text = page(Evidence([planted(tmp_path / "1", best_of_n(0))]), 2, {})
+    assert "except what a shape says was amended later (C7)" in flat(text)
+    assert "Amended: the median was first to stay from n = 4 on" in text
+    (line,) = [x for x in text.splitlines() if x.startswith("| C5 |")]
+    assert line.split(" | ")[-2] == "same artifacts"
+    kept = [x for x in text.splitlines() if x.startswith("| from n = 16 to 64 the median")]
+    assert [x.split(" | ")[1] for x in kept] == ["best of 64, best of 16"]
 
 
 def test_ids_are_unique_and_each_shape_is_read_or_says_why_not():
