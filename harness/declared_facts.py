@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.study_file import StudyFile
 
 NOTED = ("read", "rows", "dropped", "digests")  # what a stage that reads rows says of them
+NOT_PEOPLES = ("permuted", "oracle")  # labels that no person gave
 LABELLED = ("agreement_with_earlier_labels", "same_place_preferred")  # shares of the pairs
 
 
@@ -27,8 +28,8 @@ def declared_facts(
 
     With defaults in it, two datasets or rows can be compared setting by setting. A dataset's
     `notes` has one entry for each artifact that says what it read: rows by split, rows left out by
-    reason, digests by split. `labelling` is of every artifact that a judge labelled, permuted
-    labels aside: nobody agrees with them.
+    reason, digests by split. `labelling` is of every artifact that a judge labelled, permuted and
+    oracle labels aside: nobody agrees with the ones, and the others are no people's.
     """
     known = list(cells)
     datasets = {}
@@ -43,7 +44,7 @@ def declared_facts(
         label: whole("method", table.get("method", label), table, "method")
         for label, table in declared.methods.items()
     }
-    told = [c for c in known if datasets[c.dataset]["settings"].get("labels") != "permuted"]
+    told = [c for c in known if datasets[c.dataset]["settings"].get("labels") not in NOT_PEOPLES]
     return {"datasets": datasets, "whole_settings": rows, "labelling": labelling(told, manifests)}
 
 
@@ -77,8 +78,8 @@ def labelling(
 ) -> list[dict[str, Any]]:
     """Return how a judge labelled each set of pairs, and the rows that learnt from them.
 
-    Shares are of the pairs with two verdicts or with an earlier label; one that the stage could not
-    tell is absent.
+    Shares are of the pairs with two verdicts or with an earlier label, `decided` says of how many
+    each is; a share that the stage could not tell is absent.
     """
     found: dict[str, dict[str, Any]] = {}
     for cell in cells:
@@ -87,6 +88,7 @@ def labelling(
             shares = {name: facts[name] for name in LABELLED if name in facts}
             if shares and "pairs" in facts:
                 known = {"artifact": artifact.id, "pairs": facts["pairs"], **shares, "rows": []}
+                known["decided"] = facts.get("decided", {})
                 rows = found.setdefault(artifact.id, known)["rows"]
                 if cell.label not in rows:
                     rows.append(cell.label)

@@ -19,6 +19,7 @@ from harness.examples import side_by_side
 from harness.judge_conflicts import own_rows
 from harness.label_budget import KINDS, LabelBudget
 from harness.plain_text import one_line
+from harness.ranges import overridden
 from harness.run import in_order
 from harness.selection import is_validation
 from harness.stage import Artifact
@@ -162,9 +163,11 @@ class Book:
         return list({cell.label: cell for cell in reversed(self.cells)}.values())[::-1]
 
     def method(self, cell: Cell) -> dict[str, Any]:
-        """Return what a label stands for: its method, the paper and what the study sets."""
+        """Return what a label stands for: method, paper, settings, and whether tuning tries any."""
         declared = self.study.declared.methods.get(cell.label, {})
         settings = {key: value for key, value in declared.items() if key != "method"}
+        tune = self.study.declared.tune
+        ranges = tune.ranges.get(cell.label, {}) if tune else {}
         plugin = registry.PLUGINS.get(("method", cell.method))
         return {
             "label": cell.label,
@@ -172,6 +175,7 @@ class Book:
             "role": role(cell),
             "paper": plugin.paper if plugin else None,
             "summary": plugin.summary if plugin else "",
+            "has_ranges": bool(plugin and overridden(plugin, ranges)),
             "settings": settings,
         }
 

@@ -58,11 +58,33 @@ def breaches(
         if (line["base"], line["dataset"]) == (base, dataset):
             found += unequal(line["item"], line["values"])
     found += seeds_lost([c for c in cells if (c["base"], c["dataset"]) == (base, dataset)])
-    roles = {row["label"]: row["role"] for row in facts["methods"]}
     trials = facts.get("trials", {}).get(f"{base}/{dataset}", {})
-    counts = {label: int(one["trials"]) for label, one in trials.items() if label in roles}
-    found += trials_unequal(counts, [x for x, role in roles.items() if role == "method"])
+    # A row without any range has nothing to tune. Results that do not say are compared as before.
+    tuned = [
+        row["label"]
+        for row in facts["methods"]
+        if row["role"] == "method" and row.get("has_ranges", True)
+    ]
+    found += trials_unequal({x: int(trials[x]["trials"]) for x in tuned if x in trials}, tuned)
     return found
+
+
+def unknown(facts: Mapping[str, Any], base: str, dataset: str, label: str) -> list[str]:
+    """Return the compared items of a block that are not known of one row, under some seed at least.
+
+    All of them for a row that the control ledger does not hold at all; so for a block without one.
+    """
+    lines = [one for one in facts["control"] if (one["base"], one["dataset"]) == (base, dataset)]
+    compared = [line for line in lines if is_compared(line["item"])]
+    if not compared:
+        return ["all that is compared"]
+    held = [(line["item"], line["values"].get(label, {})) for line in compared]
+    return [item for item, by_seed in held if not by_seed or None in by_seed.values()]
+
+
+def is_compared(item: str) -> bool:
+    """Say whether rows must hold an item of the control ledger equal, if only where they use it."""
+    return item in (TAUGHT, *ALL, *WHERE_USED) or item.startswith((*STARTS, *AMOUNTS))
 
 
 def unequal(item: str, values: Values) -> Iterator[Breach]:
@@ -72,9 +94,9 @@ def unequal(item: str, values: Values) -> Iterator[Breach]:
             if "yes" in by_seed.values():
                 yield Breach(label, item, "yes", "no")
         return
-    optional = item in WHERE_USED or item.startswith(AMOUNTS)
-    if not (optional or item in ALL or item.startswith(STARTS)):
+    if not is_compared(item):
         return
+    optional = item in WHERE_USED or item.startswith(AMOUNTS)
     seeds = dict.fromkeys(seed for by_seed in values.values() for seed in by_seed)
     seen: set[str] = set()
     for seed in seeds:

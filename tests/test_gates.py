@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from planted_readings import column, dataset, plant
 
-from harness.report.gates import WITHHELD, Gates
+from harness.report.gates import NOT_COMPARED, WITHHELD, Gates
 from harness.report.headline import headline
 from harness.report.page import build
 from harness.report.rows_read import digest_table, read_table
 from harness.report.tables import Block, Matrix
 from harness.report.words import answer, lead
+from harness.results import LEDGER
 
 HAMLET = Block("hamlet", "hamlet")
 LEVELS = {("hamlet", x): (level, level) for x, level in (("sft", 0), ("dpo", 0.2), ("rlaif", 0.9))}
 
 
-def labelled(rows=("rlaif",), pairs=300, **shares):
-    """Return how a labeller did, as the ledger has it."""
-    return {"artifact": "relabel-1", "pairs": pairs, "rows": list(rows), **shares}
+def labelled(rows=("rlaif",), pairs=300, decided=None, **shares):
+    """Return how a labeller did, as the ledger has it; all pairs are decided unless said."""
+    counts = {name: (decided or {}).get(name, pairs) for name in shares}
+    known = {"artifact": "relabel-1", "pairs": pairs, "rows": list(rows), "decided": counts}
+    return {**known, **shares}
 
 
 def gates(folder: Path, *labelling):
@@ -39,7 +43,9 @@ def test_a_labeller_at_chance_takes_its_rows_differences_away(tmp_path):
     assert "Mechanics only: rlaif learnt from a labeller" in report.lead[0]
     assert "48.0%" in report.lead[0]
     (row,) = report.labellers.rows
-    assert [cell.text for cell in row] == ["rlaif", "300", "48.0%", "20.0%", "failed"]
+    assert [cell.text for cell in row] == [
+        "rlaif", "300", "48.0% of 300", "20.0% of 300", "failed",
+    ]  # fmt: skip
 
 
 def test_a_labeller_passes_where_it_beats_chance_and_keeps_its_verdicts(tmp_path):
@@ -59,6 +65,55 @@ def test_seeds_are_pooled_by_their_pairs_and_few_pairs_decide_nothing(tmp_path):
     more = labelled(pairs=900, agreement_with_earlier_labels=0.7)
     assert gates(tmp_path / "both", few, more) == Gates()
     assert gates(tmp_path / "twice", few, few).rows == {"rlaif"}
+
+
+def test_a_share_weighs_by_the_pairs_that_it_is_of_and_not_by_all_that_were_kept(tmp_path):
+    name = "agreement_with_earlier_labels"
+    first = labelled(pairs=1000, decided={name: 210}, **{name: 0.4})
+    assert "on 40.0% of 210 pairs" in gates(tmp_path / "one", first).sentences[0]
+    other = labelled(pairs=300, decided={name: 300}, **{name: 0.6})
+    # (0.4 * 210 + 0.6 * 300) / 510 = 0.518; by pairs kept it would be 0.446 and fail
+    assert gates(tmp_path / "both", first, other) == Gates()
+    tied = labelled(pairs=1000, decided={name: 190}, **{name: 0.4})  # too few decided it
+    assert gates(tmp_path / "tied", tied) == Gates()
+
+
+def test_where_a_share_was_not_counted_its_size_is_called_a_bound(tmp_path):
+    old = labelled(agreement_with_earlier_labels=0.4)
+    old.pop("decided")
+    assert "on 40.0% of at most 300 pairs" in gates(tmp_path, old).sentences[0]
+
+
+def unequal_on(dataset):
+    """Return a control ledger in which dpo had other base weights on one data set."""
+    rows = ("sft", "dpo", "rlaif")
+    return [
+        {
+            "base": "hamlet",
+            "dataset": name,
+            "item": "base weights",
+            "values": {
+                x: dict.fromkeys("012", "bb" if (x, name) == ("dpo", dataset) else "aa")
+                for x in rows
+            },
+        }
+        for name in ("hamlet", "scarce")
+    ]
+
+
+def test_a_refusal_of_parity_is_of_its_block_alone_and_has_a_word_of_its_own(tmp_path):
+    both = LEVELS | {("scarce", label): pair for (_, label), pair in LEVELS.items()}
+    folder = plant(tmp_path, both, labelling=[])
+    facts = json.loads((folder / LEDGER).read_text())
+    facts |= {"control": unequal_on("scarce"), "parity": "refuse"}
+    (folder / LEDGER).write_text(json.dumps(facts))
+    matrix = Matrix(folder)
+    other = column(headline(matrix, Block("hamlet", "scarce")), "minus sft")
+    assert other["dpo"].text == NOT_COMPARED
+    assert other["rlaif"].estimate is not None
+    assert column(headline(matrix, HAMLET), "minus sft")["dpo"].estimate is not None
+    (said,) = matrix.gates.sentences
+    assert said.startswith("Not compared: dpo on hamlet/scarce did not hold equal")
 
 
 def test_grades_of_a_judge_that_fails_are_not_printed(tmp_path):

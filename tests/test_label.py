@@ -100,6 +100,7 @@ def test_a_pair_without_verdict_is_left_out_and_counted_never_called_a_tie(make,
     assert out.facts["pairs"] == len(rows)
     assert out.facts["no_verdict"] == 30 - len(rows) > 0
     assert out.facts["same_place_preferred"] == 1.0
+    assert out.facts["decided"] == {"same_place_preferred": len(rows)}  # all other verdicts tie
     assert out.counters == {"judge_calls": 30}
 
 

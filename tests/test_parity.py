@@ -126,6 +126,24 @@ def test_unequal_numbers_of_tuning_trials_are_found_among_methods():
     assert found(trials={}) == []  # nothing was tuned
 
 
+def test_rows_with_nothing_to_tune_are_not_held_to_the_trials_of_others():
+    known = facts(trials={"dpo": {"trials": 8}})
+    for row in known["methods"]:
+        row["has_ranges"] = row["label"] == "dpo"
+    assert parity.breaches(known, done(), "b", "d") == []
+    known["methods"][2]["has_ranges"] = True
+    (breach,) = parity.breaches(known, done(), "b", "d")
+    assert (breach.label, breach.own) == ("best_of_n", "0")
+
+
+def test_what_is_not_known_of_a_row_is_named():
+    known = facts({("judge", "dpo", "1"): None, ("seed", "sft", "0"): None})
+    assert parity.unknown(known, "b", "d", "dpo") == ["judge"]
+    assert parity.unknown(known, "b", "d", "sft") == []  # the seed is not compared
+    assert len(parity.unknown(known, "b", "d", "elsewhere")) == len(EQUAL) - 1
+    assert parity.unknown(known, "b", "elsewhere", "dpo") == ["all that is compared"]
+
+
 def test_other_blocks_break_nothing_here():
     assert parity.breaches(facts({("judge", "dpo", "0"): "x"}), done(), "b", "elsewhere") == []
 

@@ -25,15 +25,15 @@ class Grid:
     rows: Mapping[tuple[str, str], str]
 
 
-def grid_of(matrix: Matrix) -> Grid | None:
-    """Return the largest full crossing of label source and optimiser among the rows.
+def grid_of(matrix: Matrix, block: Block) -> Grid | None:
+    """Return the largest full crossing of label source and optimiser among a block's rows.
 
     An optimiser is a method with all its settings but the source. None without two of each.
     """
     methods = method_of(matrix)
     places: dict[str, dict[str, str]] = {}
     for label, settings in row_settings(matrix).items():
-        if label not in matrix.gates.rows and settings.get(FEEDBACK) in SOURCES:
+        if not matrix.gates.withheld(block, label) and settings.get(FEEDBACK) in SOURCES:
             rest = {name: value for name, value in settings.items() if name != FEEDBACK}
             key = json.dumps([methods[label], rest], sort_keys=True)
             places.setdefault(key, {}).setdefault(settings[FEEDBACK], label)
@@ -87,7 +87,7 @@ def effects(grid: Grid) -> Iterator[tuple[str, str, dict[str, float]]]:
 
 def factor_table(matrix: Matrix, block: Block) -> Table | None:
     """Return main effects and interaction of the grid on the primary metrics; None without one."""
-    grid = grid_of(matrix)
+    grid = grid_of(matrix, block)
     measures = primary_measures(matrix, [block])
     if grid is None or not measures:
         return None

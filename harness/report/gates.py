@@ -16,23 +16,52 @@ from harness.parity import Breach, breaches
 from harness.results import CELLS, read_csv
 
 WITHHELD = "mechanics only"
+NOT_COMPARED = "not compared"
 LEARNT = (
     "Mechanics only: {rows} learnt from a labeller that fails its gate ({problem}), so their "
     "differences are no evidence about methods and are not printed."
 )
 UNEQUAL = (
-    "Not compared: {row} did not hold equal what the study demands ({items}), so its differences "
-    "are not printed."
+    "Not compared: {row} on {base}/{dataset} did not hold equal what the study demands ({items}), "
+    "so its differences there are not printed."
 )
 
 
 @dataclass(frozen=True)
 class Gates:
-    """Judges whose grades are not printed, rows whose differences are not, and why for each row."""
+    """Judges whose grades are not printed, rows whose differences are not, and why for each row.
+
+    `rows` learnt from a labeller that fails, wherever they stand; `unequal` are rows of one block
+    alone, by base, dataset and label.
+    """
 
     judges: frozenset[str] = frozenset()
     rows: frozenset[str] = frozenset()
+    unequal: frozenset[tuple[str, str, str]] = frozenset()
     sentences: tuple[str, ...] = ()
+
+    def withheld(self, block: tuple[str, str], *labels: str) -> str:
+        """Return the word for why differences of some rows of a block are not printed, or ""."""
+        if self.rows.intersection(labels):
+            return WITHHELD
+        return NOT_COMPARED if any((*block, x) in self.unequal for x in labels) else ""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A share over all pairs of several sets that had an answer to it; `of` counts these pairs.
+
+    Where a set kept no count of its own, `of` is the most that it can be: all pairs that it kept.
+    """
+
+    value: float
+    of: int
+    is_counted: bool
+
+    @property
+    def size(self) -> str:
+        """How many pairs the share is of, in words."""
+        return f"{self.of:,}" if self.is_counted else f"at most {self.of:,}"
 
 
 def gates_of(folder: Path, facts: Mapping[str, Any]) -> Gates:
@@ -51,23 +80,30 @@ def gates_of(folder: Path, facts: Mapping[str, Any]) -> Gates:
     sentences = tuple(
         LEARNT.format(rows=", ".join(rows), problem=problem) for problem, rows in by_problem.items()
     )
-    unequal = list(refused(facts, read_csv(folder / CELLS)))
-    sentences = (*sentences, *refusals(unequal))
-    rows = frozenset(reasons) | {one.label for one in unequal}
-    return Gates(frozenset(failed), rows, sentences)
+    unequal = refused(facts, read_csv(folder / CELLS))
+    sentences = (
+        *sentences,
+        *(
+            UNEQUAL.format(base=base, dataset=dataset, row=row, items=items(found))
+            for (base, dataset, row), found in unequal.items()
+        ),
+    )
+    return Gates(frozenset(failed), frozenset(reasons), frozenset(unequal), sentences)
 
 
-def refused(facts: Mapping[str, Any], cells: Sequence[Mapping[str, str]]) -> Iterator[Breach]:
-    """Yield the breaches that forbid a comparison: none where a badge is enough for the study."""
+def refused(
+    facts: Mapping[str, Any], cells: Sequence[Mapping[str, str]]
+) -> dict[tuple[str, str, str], list[Breach]]:
+    """Return the breaches that forbid a comparison, by base, dataset and label.
+
+    None where a badge is enough for the study.
+    """
+    found: dict[tuple[str, str, str], list[Breach]] = {}
     if facts.get("parity") == "refuse":
         for base, dataset in dict.fromkeys((c["base"], c["dataset"]) for c in cells):
-            yield from breaches(facts, cells, base, dataset)
-
-
-def refusals(found: Sequence[Breach]) -> Iterator[str]:
-    """Yield the sentence that says of each row why it is not compared."""
-    for label in dict.fromkeys(one.label for one in found):
-        yield UNEQUAL.format(row=label, items=items([x for x in found if x.label == label]))
+            for one in breaches(facts, cells, base, dataset):
+                found.setdefault((base, dataset, one.label), []).append(one)
+    return found
 
 
 def items(found: Sequence[Breach]) -> str:
@@ -80,17 +116,22 @@ def labeller_problems(labelled: Sequence[Mapping[str, Any]]) -> Iterator[tuple[s
     rows = dict.fromkeys(row for one in labelled for row in one["rows"])
     for row in rows:
         mine = [one for one in labelled if row in one["rows"]]
-        agreed, of = pooled(mine, "agreement_with_earlier_labels")
-        if of >= ENOUGH and agreed <= 0.5:
-            yield row, f"it agrees with people on {agreed:.1%} of {of:,} pairs, and chance on 50.0%"
+        agreed = pooled(mine, "agreement_with_earlier_labels")
+        if agreed.of >= ENOUGH and agreed.value <= 0.5:
+            said = f"{agreed.value:.1%} of {agreed.size} pairs"
+            yield row, f"it agrees with people on {said}, and chance on 50.0%"
             continue
-        turned, of = pooled(mine, "same_place_preferred")
-        if of >= ENOUGH and turned >= 0.5:
-            yield row, f"{turned:.1%} of its verdicts on {of:,} pairs turn with the order"
+        turned = pooled(mine, "same_place_preferred")
+        if turned.of >= ENOUGH and turned.value >= 0.5:
+            said = f"{turned.value:.1%} of its verdicts on {turned.size} pairs"
+            yield row, f"{said} turn with the order"
 
 
-def pooled(labelled: Sequence[Mapping[str, Any]], share: str) -> tuple[float, int]:
-    """Return a share over all pairs of the sets that know it, and how many pairs these are."""
-    known = [(one[share], one["pairs"]) for one in labelled if share in one]
-    total = sum(pairs for _, pairs in known)
-    return (sum(value * pairs for value, pairs in known) / total if total else 0.0), total
+def pooled(labelled: Sequence[Mapping[str, Any]], share: str) -> Pooled:
+    """Return a share over all pairs of the sets that know it, each set by its own count."""
+    known = [one for one in labelled if share in one]
+    sizes = [one.get("decided", {}).get(share, one["pairs"]) for one in known]
+    total = sum(sizes)
+    agreed = sum(one[share] * size for one, size in zip(known, sizes, strict=True))
+    is_counted = all(share in one.get("decided", {}) for one in known)
+    return Pooled(agreed / total if total else 0.0, total, is_counted)

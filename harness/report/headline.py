@@ -136,8 +136,10 @@ def entry_cells(matrix: Matrix, block: Block, entry: Entry, *, mark: str = "") -
     if matrix.reference is None:
         return [value]
     if entry.difference is None:
-        is_withheld = entry.label in matrix.gates.rows or entry.measure.judge in matrix.gates.judges
-        missing = WITHHELD if is_withheld else "n/a"
+        missing = matrix.gates.withheld(block, entry.label, matrix.reference)
+        if entry.measure.judge in matrix.gates.judges:
+            missing = WITHHELD
+        missing = missing or "n/a"
         return [value, "" if entry.label == matrix.reference else missing, ""]
     cell = measured(
         entry.difference,

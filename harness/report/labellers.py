@@ -9,8 +9,9 @@ from harness.report.tables import Matrix
 NOTE = (
     "Over all pairs that a judge labelled for these rows, seeds together. Agreement is with the "
     "earlier, noisy labels of the same pairs, ties of either side left out; empty where nobody had "
-    "labelled them. Order: the share of verdicts that go to one place in both orders. A labeller "
-    "fails that agrees no more often than chance, or most of whose verdicts turn with the order."
+    "labelled them. Order: the share of verdicts that go to one place in both orders. Each share "
+    "stands with the number of pairs that it is of. A labeller fails that agrees no more often "
+    "than chance, or most of whose verdicts turn with the order."
 )
 
 
@@ -27,7 +28,10 @@ def labeller_table(matrix: Matrix) -> Table | None:
                 pooled(mine, name)
                 for name in ("agreement_with_earlier_labels", "same_place_preferred")
             ]
-            cells = [Cell(f"{share:.1%}", order=share) if of else Cell("") for share, of in shares]
+            cells = [
+                Cell(f"{one.value:.1%} of {one.size}", order=one.value) if one.of else Cell("")
+                for one in shares
+            ]
             gate = (
                 Cell("failed", failed[label], kind="hole")
                 if label in failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.parity import Breach, breaches
+from harness.parity import Breach, breaches, unknown
 from harness.report.gates import items
 from harness.report.grid import Cell, Table, table
 
@@ -26,8 +26,14 @@ def parity_table(matrix: Matrix, block: Block, name: str) -> Table | None:
 
 
 def badge(matrix: Matrix, block: Block, label: str) -> Cell:
-    """Return a row's badge: held equal, or the items that were not, told on hovering."""
+    """Return a row's badge: held equal, the items that were not, or that some are not known.
+
+    Items and values are told on hovering.
+    """
     mine = [one for one in broken(matrix, block) if one.label == label]
+    missing = unknown(matrix.facts, *block, label)
+    if not mine and missing:
+        return Cell("unknown", f"not known: {'; '.join(missing)}", kind="unknown")
     if not mine:
         return Cell("yes")
     return Cell(f"no: {items(mine)}", "; ".join(one.said for one in mine), kind="differs")

@@ -93,7 +93,7 @@ def recovered_tables(matrix: Matrix) -> Iterator[Table]:
             [label, f"{measure.metric} at {measure.decoding}", *cells]
             for measure in primary_measures(matrix, blocks)
             for label in matrix.tested
-            if label not in matrix.gates.rows
+            if not any(matrix.gates.withheld(block, label) for block in blocks)
             and (cells := share_cells(matrix, blocks, label, measure)) is not None
         ]
         if rows:

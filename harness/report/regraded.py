@@ -41,7 +41,7 @@ def regraded_tables(matrix: Matrix, block: Block, folder: Path, name: str) -> li
     if matrix.reference not in found or len(found) < 2 or nothing:
         return []
     weights = drawn_weights(np.random.default_rng(0))
-    labels = [x for x in matrix.labels if x in found and x not in matrix.gates.rows]
+    labels = [x for x in matrix.labels if x in found and not matrix.gates.withheld(block, x)]
     means = {label: regraded(*found[label], weights) for label in labels}
     first = against_sft(means, matrix.reference, decoding, name)
     if len(labels) < 3:

@@ -185,10 +185,10 @@ class Matrix:
     ) -> Estimate | None:
         """Return a row's paired difference to another, SFT where none is named.
 
-        None where a side or the overlap is missing, or a row learnt from a labeller that fails.
+        None where a side or the overlap is missing, and where a gate withholds the comparison.
         """
         other = other or self.reference
-        if other is None or label == other or self.gates.rows & {label, other}:
+        if other is None or label == other or self.gates.withheld(block, label, other):
             return None
         ours = self.measured(block, label, measure)
         theirs = self.measured(block, other, measure)

@@ -106,7 +106,7 @@ def gains(
 ) -> Pairs | None:
     """Return a row's item-wise gains over another, None where they share no item."""
     ours, theirs = (matrix.measured(block, x, measure) for x in (label, other))
-    if matrix.gates.rows & {label, other}:
+    if matrix.gates.withheld(block, label, other):
         return None
     if label == other or ours is None or theirs is None:
         return None

@@ -208,7 +208,8 @@ def relabel(
     write_rows(out, kept)
     out.add(judge_calls=len(rows))
     missing = {"no_verdict": len(rows) - len(kept), **dropped}
-    out.note(pairs=len(kept), **missing, **agreement(rows, found))
+    shares, decided = agreement(rows, found)
+    out.note(pairs=len(kept), **missing, **shares, decided=decided)
 
 
 def pairs_in(source: Preferences | Samples) -> tuple[list[Row], dict[str, int]]:
@@ -281,16 +282,21 @@ def relabelled(
     }
 
 
-def agreement(rows: Sequence[Row], found: Sequence[Verdict | None]) -> dict[str, float]:
+def agreement(
+    rows: Sequence[Row], found: Sequence[Verdict | None]
+) -> tuple[dict[str, float], dict[str, int]]:
     """Return how often new and earlier labels agree, and how often one place wins both orders.
 
-    Ties count for neither; a share of nothing is left out.
+    Then, by the same names, how many pairs each share is of. Ties count for neither; a share of
+    nothing is left out.
     """
     pairs = [(row["p1"], v) for row, v in zip(rows, found, strict=True) if v and v.valid]
     agrees = [(old > 0.5) == (v.p1 > 0.5) for old, v in pairs if old != 0.5 and v.p1 != 0.5]
     same_place = [not v.consistent for _, v in pairs if v.consistent is not None]
     shares = {"agreement_with_earlier_labels": agrees, "same_place_preferred": same_place}
-    return {name: round(sum(each) / len(each), 4) for name, each in shares.items() if each}
+    known = {name: each for name, each in shares.items() if each}
+    rates = {name: round(sum(each) / len(each), 4) for name, each in known.items()}
+    return rates, {name: len(each) for name, each in known.items()}
 
 
 @stage(makes=Preferences)
