@@ -1,7 +1,8 @@
 """How a gold reward rises and turns with the distance from SFT, and the most it could have been.
 
 Distance is d = sqrt(KL(policy || SFT)), reward is gold minus SFT's, so that R(0) = 0. KL is not a
-fair ruler between methods: a fit is of one method, beside the same curve against proxy and compute.
+fair ruler between methods: a fit is of one method. The report draws gold along d with the fit, and
+gold by the proxy that was trained on, where training kept it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from copy import copy
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from scipy.stats import t as student
 from harness.report.budgets import budget_picture, budget_table
 from harness.report.climb import climb_picture, climb_table
 from harness.report.factors import factor_table, grid_of
+from harness.report.gates import Gates
 from harness.report.panel import panel_picture, panel_table
 from harness.report.people import people_table
 from harness.report.readings import block_readings, study_readings
 from harness.report.recovered import recovered_tables, share
 from harness.report.tables import Block, Matrix
+from harness.report.words import number
 from harness.results import Measured
 
 HAMLET = Block("hamlet", "hamlet")
@@ -123,9 +127,9 @@ def test_main_effects_and_interaction_of_the_grid_are_those_planted(crossed):
 
 
 def test_a_grid_needs_two_sources_and_two_optimisers_with_equal_settings(tmp_path, crossed):
-    assert len(grid_of(crossed).rows) == 4
+    assert len(grid_of(crossed, HAMLET).rows) == 4
     crossed.facts["whole_settings"]["ppo_ai"]["beta"] = 0.2  # no longer the same optimiser
-    assert grid_of(crossed) is None
+    assert grid_of(crossed, HAMLET) is None
     crossed.facts["whole_settings"]["ppo_ai"]["beta"] = 0.1
 
 
@@ -231,11 +235,63 @@ def test_all_data_sets_together_say_their_seeds_and_leave_out_what_has_a_hole(co
     assert 0.6 < chances["dpo"] <= 1.0  # on one set of three it equals SFT
     picture = panel_picture(controls, tmp_path / "figures")
     data = (tmp_path / "figures" / f"{picture.name}.csv").read_text()
-    assert data.count("profile") > 100
+    assert data.count("share above") > 100
     one_hole = {("hamlet", "sft"): (0.0, 0.0), ("hamlet", "dpo"): (0.0, 0.0)}
     one_hole |= {("placebo", "sft"): (0.0, 0.0)}
     matrix = Matrix(plant(tmp_path / "hole", one_hole))
     assert {row[0].text for row in panel_table(matrix).rows} == {"sft"}
+
+
+def lower_is_better(folder):
+    """Plant two sets on which harm, the one primary metric, is 0.3 under sft and 0.1 under dpo."""
+    levels = {(x, y): (z, 0.0) for x in ("one", "two") for y, z in (("sft", 0.3), ("dpo", 0.1))}
+    matrix = Matrix(plant(folder, levels))
+    help_metric = matrix.facts["suites"][0]["metrics"][0]
+    help_metric |= {"higher_is_better": False, "range": [0.0, 1.0]}
+    matrix.facts["co_primary"] = ["gold_help"]
+    return matrix
+
+
+def test_where_lower_is_better_all_data_sets_show_the_metrics_own_values(tmp_path):
+    matrix = lower_is_better(tmp_path)
+    table = panel_table(matrix)
+    middle = {row[0].text: row[3].order for row in table.rows}
+    gap = {row[0].text: row[4].order for row in table.rows}
+    # prompts shift every row by the same offset, so that only the difference is planted exactly
+    assert middle["sft"] - middle["dpo"] == pytest.approx(0.2, abs=0.02)
+    assert gap["sft"] - gap["dpo"] == pytest.approx(0.2, abs=0.02)
+    assert 0 < middle["dpo"] < middle["sft"]
+    assert {row[0].text: row[5].order for row in table.rows}["dpo"] == 1.0  # less is better
+    picture = panel_picture(matrix, tmp_path / "figures")
+    assert f"sft {number(middle['sft'])} (" in picture.alt
+    with (tmp_path / "figures" / f"{picture.name}.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    means = {row["label"]: float(row["value"]) for row in rows if row["what"] == "iqm"}
+    assert means == pytest.approx(middle)
+    shares = [float(r["value"]) for r in rows if (r["label"], r["what"]) == ("dpo", "share below")]
+    assert shares == sorted(shares)  # the higher the value, the more runs lie below it
+    spans = [(float(r["low"]), float(r["value"]), float(r["high"])) for r in rows]
+    assert all(low - 1e-9 <= value <= high + 1e-9 for low, value, high in spans)
+
+
+@pytest.mark.parametrize(
+    ("gates", "word"),
+    [
+        (Gates(rows=frozenset({"ppo"})), "mechanics only"),
+        (Gates(unequal=frozenset({("hamlet", "ceiling", "ppo")})), "not compared"),
+    ],
+)
+def test_over_all_data_sets_no_comparison_is_printed_that_a_gate_withholds(
+    controls, tmp_path, gates, word
+):
+    matrix = copy(controls)
+    matrix.gates = gates
+    chances = {row[0].text: row[5] for row in panel_table(matrix).rows}
+    assert (chances["ppo"].text, chances["ppo"].order) == (word, None)
+    assert chances["dpo"].order is not None
+    picture = panel_picture(matrix, tmp_path)
+    data = (tmp_path / f"{picture.name}.csv").read_text().splitlines()
+    assert {line.split(",")[0] for line in data if "p_improves" in line} == {"dpo"}
 
 
 def test_a_study_without_the_data_for_a_reading_has_no_such_section(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.report.contrasts import (
     alike_but,
     datasets_but,
+    gains_along,
     method_of,
     primary_measures,
     row_settings,
@@ -119,9 +120,5 @@ def budget_picture(matrix: Matrix, folder: Path) -> Picture | None:
 
 def curve(matrix: Matrix, ladder: Ladder, measure: Measure) -> Curve:
     """Return one method's gains by judgements."""
-    points = []
-    for step in ladder.steps:
-        entry = matrix.entries.get((step.block, step.label, measure))
-        if entry is not None and entry.difference is not None:
-            points.append((step.labels, entry.difference))
-    return Curve(ladder.name, ladder.steps[0].label, points)
+    places = [(step.labels, step.block, step.label) for step in ladder.steps]
+    return Curve(ladder.name, ladder.steps[0].label, gains_along(matrix, measure, places))

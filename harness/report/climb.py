@@ -1,4 +1,4 @@
-"""P7: gold and proxy reward along sqrt(KL), row by row of one dial, with Gao's fits and peaks.
+"""P7: gold along sqrt(KL) with Gao's fits and peaks, and by proxy, row by row of one dial.
 
 A climb is one method pushed harder: rows that differ in one number alone (best-of-n's n, passes, a
 kept checkpoint, the price of KL). Best-of-n, which trains nothing, is the reference.
@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 
 from harness.overoptimisation import Fit, Form, fit
-from harness.report.contrasts import alike_but, method_of, row_settings
+from harness.report.contrasts import alike_but, first_measures, gains_along, method_of, row_settings
 from harness.report.curves import Curve, Panel, draw_curves
 from harness.report.figures import Picture, arrow
 from harness.report.grid import Cell, Table, counted, table
@@ -69,12 +69,8 @@ def gains(
     matrix: Matrix, block: Block, climb: Climb, measure: Measure
 ) -> list[tuple[float, Estimate]]:
     """Return (sqrt(KL), gold over SFT's) of each row of a climb that has both."""
-    found = []
-    for label, kl in climb.rows:
-        entry = matrix.entries.get((block, label, measure))
-        if entry is not None and entry.difference is not None:
-            found.append((math.sqrt(max(kl, 0.0)), entry.difference))
-    return found
+    places = [(math.sqrt(max(kl, 0.0)), block, label) for label, kl in climb.rows]
+    return gains_along(matrix, measure, places)
 
 
 def fits(matrix: Matrix, points: Sequence[tuple[float, Estimate]], metric: Metric) -> list[Fit]:
@@ -94,23 +90,12 @@ def fits(matrix: Matrix, points: Sequence[tuple[float, Estimate]], metric: Metri
     return made
 
 
-def first_measures(matrix: Matrix, block: Block) -> list[tuple[Metric, Measure]]:
-    """Return the co-primary measures under the study's first decoding."""
-    decoding = next(iter(matrix.decodings), "")
-    return [
-        (metric, measure)
-        for metric in matrix.co_primary()
-        for measure in matrix.measures(block, metric)
-        if measure.decoding == decoding and not measure.population
-    ]
-
-
 def climb_table(matrix: Matrix, block: Block) -> Table | None:
     """Return both of Gao's forms for every climb and gold, with peaks; None without a climb."""
     decoding = next(iter(matrix.decodings), "")
     rows: list[list[Cell | str]] = []
     for climb in climbs(matrix, block, decoding):
-        for metric, measure in first_measures(matrix, block):
+        for metric, measure in first_measures(matrix, [block]):
             points = gains(matrix, block, climb, measure)
             made = fits(matrix, points, metric)
             rows += [fit_cells(climb, metric.name, len(points), one) for one in made]
@@ -166,7 +151,7 @@ def climb_picture(matrix: Matrix, block: Block, folder: Path) -> Picture | None:
     known = climbs(matrix, block, decoding)
     proxies = proxy_at_end(block, folder.parent)
     panels = []
-    for metric, measure in first_measures(matrix, block):
+    for metric, measure in first_measures(matrix, [block]):
         gained = f"{metric.name} minus {matrix.reference}{arrow(metric, '↑')}"
         curves = [gold_curve(matrix, block, climb, metric, measure) for climb in known]
         panels.append(Panel("sqrt(KL to SFT), nats^½", gained, curves))
@@ -205,12 +190,8 @@ def proxy_curve(
     proxies: dict[str, float],
 ) -> Curve:
     """Return a climb's gold by the proxy that its rows ended training at."""
-    points = []
-    for label, _ in climb.rows:
-        entry = matrix.entries.get((block, label, measure))
-        if label in proxies and entry is not None and entry.difference is not None:
-            points.append((proxies[label], entry.difference))
-    return Curve(climb.name, climb.rows[0][0], sorted(points, key=lambda point: point[0]))
+    places = sorted((proxies[label], block, label) for label, _ in climb.rows if label in proxies)
+    return Curve(climb.name, climb.rows[0][0], gains_along(matrix, measure, places))
 
 
 def proxy_at_end(block: Block, results: Path) -> dict[str, float]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.report.tables import Block, Matrix, Measure
+from harness.report.tables import Block, Matrix, Measure, Metric
 from harness.results import Measured
 from harness.statistics import Estimate, summary
 
@@ -72,6 +72,30 @@ def row_settings(matrix: Matrix) -> dict[str, Mapping[str, Any]]:
 def method_of(matrix: Matrix) -> dict[str, str]:
     """Return the method behind each row."""
     return {row["label"]: row["method"] for row in matrix.facts["methods"]}
+
+
+def first_measures(matrix: Matrix, blocks: Sequence[Block]) -> list[tuple[Metric, Measure]]:
+    """Return the co-primary measures under the study's first decoding that all of some blocks have.
+
+    Of the whole population alone, each with its metric; none without a block.
+    """
+    first = next(iter(matrix.decodings), "")
+    return [
+        (metric, measure)
+        for metric in matrix.co_primary()
+        for measure in (matrix.measures(blocks[0], metric) if blocks else ())
+        if measure.decoding == first
+        and not measure.population
+        and all(measure in matrix.measures(block, metric) for block in blocks)
+    ]
+
+
+def gains_along(
+    matrix: Matrix, measure: Measure, places: Iterable[tuple[float, Block, str]]
+) -> list[tuple[float, Estimate]]:
+    """Return (x, difference to SFT) of each (x, block, row) that has one, in the order given."""
+    entries = [(x, matrix.entries.get((block, label, measure))) for x, block, label in places]
+    return [(x, one.difference) for x, one in entries if one is not None and one.difference]
 
 
 def primary_measures(matrix: Matrix, blocks: Sequence[Block]) -> list[Measure]:

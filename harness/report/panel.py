@@ -22,6 +22,7 @@ from harness.aggregates import (
     resampled,
 )
 from harness.plain_text import csv_text
+from harness.report.contrasts import first_measures
 from harness.report.figures import Picture, arrow, palette, save, style
 from harness.report.grid import Cell, Table, table
 from harness.report.tables import Matrix, Measure, Metric
@@ -49,13 +50,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Summary:
-    """One row over all data sets: runs are seeds, tasks are data sets."""
+    """One row over all data sets: runs are seeds, tasks are data sets.
+
+    Scores and their middle are the metric's own values; the gap is how far they fall short of its
+    best value, whichever way that lies. Without a chance to improve, `withheld` says why.
+    """
 
     label: str
     scores: Array  # (runs, tasks), in the metric's unit
     middle: Span
     gap: Span
     improves: Span | None
+    withheld: str = ""
 
 
 def task_scores(matrix: Matrix, label: str, measure: Measure) -> Array | None:
@@ -75,12 +81,12 @@ def task_scores(matrix: Matrix, label: str, measure: Measure) -> Array | None:
 def summaries(matrix: Matrix, metric: Metric, measure: Measure) -> list[Summary]:
     """Return each row that has every seed of every data set, in the order of the study.
 
-    Values are gains: where less is better they are turned round, and the target with them.
+    A comparison that a gate withholds on any of the sets is left out.
     """
-    turn = metric.gain(1.0)
+    turn = metric.gain(1.0)  # gaps and chances are of gains: where less is better, turned round
     target = metric.high if metric.higher_is_better else -metric.low
     known = {
-        label: turn * scores
+        label: scores
         for label in matrix.labels
         if (scores := task_scores(matrix, label, measure)) is not None
     }
@@ -92,24 +98,21 @@ def summaries(matrix: Matrix, metric: Metric, measure: Measure) -> list[Summary]
         middle = Span(
             float(interquartile_mean(scores)), *interval(scores, interquartile_mean, generator)
         )
-        gap = Span(float(short(scores)), *interval(scores, short, generator))
-        improves = None
+        gap = Span(float(short(turn * scores)), *interval(turn * scores, short, generator))
+        improves, withheld = None, ""
         if theirs is not None and label != matrix.reference:
-            bounds = improvement_interval(scores, theirs, generator)
-            improves = Span(float(improvement(scores, theirs)), *bounds)
-        found.append(Summary(label, scores, middle, gap, improves))
+            withheld = withheld_anywhere(matrix, label)
+            if not withheld:
+                bounds = improvement_interval(turn * scores, turn * theirs, generator)
+                improves = Span(float(improvement(turn * scores, turn * theirs)), *bounds)
+        found.append(Summary(label, scores, middle, gap, improves, withheld))
     return found
 
 
-def measures_of(matrix: Matrix) -> list[tuple[Metric, Measure]]:
-    """Return the co-primary measures under the first decoding that every block has."""
-    decoding = next(iter(matrix.decodings), "")
-    return [
-        (metric, measure)
-        for metric in matrix.co_primary()
-        for measure in (matrix.measures(matrix.blocks[0], metric) if matrix.blocks else [])
-        if measure.decoding == decoding and not measure.population
-    ]
+def withheld_anywhere(matrix: Matrix, label: str) -> str:
+    """Return why a row is not compared with SFT on some data set, "" where it is on all."""
+    words = (matrix.gates.withheld(x, label, matrix.reference or "") for x in matrix.blocks)
+    return next(filter(None, words), "")
 
 
 def panel_table(matrix: Matrix) -> Table | None:
@@ -117,13 +120,13 @@ def panel_table(matrix: Matrix) -> Table | None:
     if len(matrix.blocks) < 2:
         return None
     rows = []
-    for metric, measure in measures_of(matrix):
+    for metric, measure in first_measures(matrix, matrix.blocks):
         for one in summaries(matrix, metric, measure):
             runs, tasks = one.scores.shape
             cells: list[Cell | str] = [one.label, metric.name, f"{runs} × {tasks}"]
             cells += [Cell(s.text, order=s.value) for s in (one.middle, one.gap)]
             cells.append(
-                "" if one.improves is None else Cell(one.improves.text, order=one.improves.value)
+                Cell(one.improves.text, order=one.improves.value) if one.improves else one.withheld
             )
             rows.append(cells)
     if not rows:
@@ -134,7 +137,7 @@ def panel_table(matrix: Matrix) -> Table | None:
         "average, and the chance that a run beats a run of SFT on a set. Intervals are 95 % "
         f"percentiles of {RESAMPLES:,} stratified resamples of {len(matrix.facts['seeds'])} seeds, "
         "which are too narrow with few seeds: no claim about methods rests on them. Rows that lack "
-        "a seed or a set are left out. Lower-is-better metrics are shown with their sign turned."
+        "a seed or a set are left out, and so are chances where a gate withholds the comparison."
     )
     heads = ["row", "metric", "seeds × sets", "interquartile mean", "optimality gap"]
     return table(
@@ -146,7 +149,10 @@ def panel_picture(matrix: Matrix, folder: Path) -> Picture | None:
     """Return P8: interquartile means, profiles and chances of improvement, a row a metric."""
     if len(matrix.blocks) < 2:
         return None
-    found = [(metric, summaries(matrix, metric, m)) for metric, m in measures_of(matrix)]
+    found = [
+        (metric, summaries(matrix, metric, m))
+        for metric, m in first_measures(matrix, matrix.blocks)
+    ]
     found = [(metric, rows) for metric, rows in found if rows]
     if not found:
         return None
@@ -163,9 +169,9 @@ def panel_picture(matrix: Matrix, folder: Path) -> Picture | None:
             labels = [one.label for one in rows]
             spans(line[0], labels, [one.middle for one in rows], colours)
             line[0].set_xlabel(f"interquartile mean of {metric.name}{arrow(metric, '→')}")
-            profiles(line[1], rows, colours, data, metric.name)
-            line[1].set_xlabel(metric.name)
-            line[1].set_ylabel("share of runs above")
+            profiles(line[1], rows, colours, data, metric)
+            line[1].set_xlabel(f"{metric.name}{arrow(metric, '→')}")
+            line[1].set_ylabel(f"share of runs {side(metric)}")
             better = [one for one in rows if one.improves is not None]
             spans(
                 line[2],
@@ -184,7 +190,8 @@ def panel_picture(matrix: Matrix, folder: Path) -> Picture | None:
     write(folder / "all_data_sets.csv", csv_text(DATA_COLUMNS, data))
     caption = (
         f"All {len(matrix.blocks)} data sets and {len(matrix.facts['seeds'])} seeds together; bars "
-        "and bands are 95 % percentiles of stratified resamples of the seeds."
+        "and bands are 95 % percentiles of stratified resamples of the seeds. Profiles are the "
+        "share of runs that do better than each value: above it where higher is better, else below."
     )
     return Picture(svg, f"{caption} {said(found)}", caption, "all_data_sets")
 
@@ -203,17 +210,17 @@ def profiles(
     rows: Sequence[Summary],
     colours: dict[str, Any],
     data: list[tuple[object, ...]],
-    metric: str,
+    metric: Metric,
 ) -> None:
-    """Draw the share of runs above each level with its band; add it to the figure's data."""
+    """Draw the share of runs better than each level with its band; add it to the figure's data."""
     low = min(float(one.scores.min()) for one in rows)
     high = max(float(one.scores.max()) for one in rows)
-    levels = np.linspace(low, high, LEVELS)
+    levels, turn = np.linspace(low, high, LEVELS), metric.gain(1.0)
     for one in rows:
-        whole = profile(one.scores, levels)
+        whole = profile(turn * one.scores, turn * levels)
         drawn = resampled(
-            one.scores,
-            partial(profile, levels=levels),
+            turn * one.scores,
+            partial(profile, levels=turn * levels),
             np.random.default_rng(0),
             resamples=PROFILE_RESAMPLES,
         )
@@ -221,9 +228,14 @@ def profiles(
         axes.plot(levels, whole, color=colours[one.label], linewidth=1.2)
         axes.fill_between(levels, below, above, color=colours[one.label], alpha=0.1, linewidth=0)
         data += [
-            (one.label, metric, *one.scores.shape, "profile", *map(float, point))
+            (one.label, metric.name, *one.scores.shape, f"share {side(metric)}", *map(float, point))
             for point in zip(levels, whole, below, above, strict=True)
         ]
+
+
+def side(metric: Metric) -> str:
+    """Return on which side of a value the better ones lie."""
+    return "above" if metric.higher_is_better else "below"
 
 
 def rows_of(one: Summary, metric: str) -> list[tuple[object, ...]]:

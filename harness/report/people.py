@@ -6,12 +6,13 @@ and nowhere else; answers to those are graded again by each population's values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from harness.hamlet.annotators import VALUES
-from harness.hamlet.findings import WEIGHTS
+from harness.hamlet.findings import WEIGHTS, Weight
 from harness.report.contrasts import contrast
 from harness.report.grid import Cell, Table, measured, table
 from harness.report.regraded import AXES, GRADED, KINDS, Array, amounts
@@ -23,9 +24,9 @@ POPULATIONS = tuple(VALUES)
 Graded = dict[tuple[str, str, str], Measured]  # by label, population and axis
 
 
-def values_of(population: str) -> Array:
+def as_array(values: Mapping[str, Weight]) -> Array:
     """Return a population's weights, (axes, kinds)."""
-    weights = {**WEIGHTS, **next(v for name, v in VALUES.items() if name == population)}
+    weights = {**WEIGHTS, **values}
     return np.array([[getattr(weights[kind], axis) for kind in KINDS] for axis in AXES])
 
 
@@ -34,7 +35,7 @@ def read_graded(folder: Path, block: Block, decoding: str) -> Graded:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    weights = {name: values_of(name) for name in POPULATIONS}
+    weights = {name: as_array(values) for name, values in VALUES.items()}
     sums: dict[tuple[str, str, str], dict[tuple[int, str], list[float]]] = {}
     clusters: dict[str, str] = {}
     names = ["base", "dataset", "label", "metric", "decoding", "seed", "prompt_id", "cluster"]
@@ -73,7 +74,7 @@ def people_table(matrix: Matrix, block: Block, folder: Path, name: str) -> Table
         return None
     rows: list[list[Cell | str]] = []
     for label in matrix.labels:
-        if label in matrix.gates.rows or not any(x == label for x, _, _ in found):
+        if matrix.gates.withheld(block, label) or not any(x == label for x, _, _ in found):
             continue
         cells: list[Cell | str] = [label]
         for axis in AXES:
