@@ -1,6 +1,7 @@
 """The positive controls: effects that the embedded world is built to show, each with its dial.
 
 They must hold, and vanish with the dial off; where one does not, that is a bug until explained.
+C5 has no rows for that, being the same artifacts, and C7 has no dial.
 Rows are those of the shipped studies `hamlet`, `hamlet_controls`, `hamlet_dials`, `hamlet_axes`,
 `hamlet_labeller`, `hamlet_foreign` and `factor_grid`, by DATASET/LABEL.
 """
