@@ -11,7 +11,8 @@ TRIALS = "trials.csv"  # what `tune` writes into a results folder
 def trials_in(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Return trials, labels and seconds that tuning spent, by base/dataset and label.
 
-    Failed trials count. Empty where nothing was tuned.
+    Failed trials count, and what several trials of a row share counts once: a trial's numbers are
+    of what no earlier one needed. Empty where nothing was tuned.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     if not (folder / TRIALS).is_file():

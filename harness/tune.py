@@ -31,9 +31,9 @@ from harness.status import CellState, cell_states, counted
 from harness.store import Store
 from harness.study import Cell, Planning, Study, said
 from harness.study_file import InputError, StudyError
+from harness.trials import TRIALS
 from harness.tuned import Chosen, digest_of, tuned_file, tuned_text
 
-TRIALS = "trials.csv"
 COLUMNS = (
     "base", "dataset", "label", "trial", "settings", "seed", "state", "reason", "score", "stderr",
     "n", "labels", "seconds", "cpu_seconds", "chosen", "policy",
@@ -250,27 +250,34 @@ class Outcome:
     def rows(self) -> list[list[object]]:
         """Return the rows of `trials.csv`: each trial with each seed, failed ones included."""
         best = {(chosen.label, chosen.trial) for chosen in self.chosen}
+        counted: dict[tuple[str, str, str], set[str]] = {}
         rows = []
         for trial in (t for label in self.trials.labels for t in self.trials.trials(label)):
             state, found = self.states[trial.name], self.estimate([trial])
+            before = counted.setdefault((trial.base, trial.dataset, trial.row), set())
             rows.append([
                 trial.base, trial.dataset, trial.row, trial.number,
                 json.dumps(dict(trial.chosen), sort_keys=True), trial.seed, state.state,
                 state.reason, *((found.value, found.stderr, found.n) if found else ("", "", "")),
-                *self.costs(trial), (trial.row, trial.number) in best, trial.policy.id,
+                *self.costs(trial, before), (trial.row, trial.number) in best, trial.policy.id,
             ])  # fmt: skip
         return rows
 
-    def costs(self, trial: Trial) -> list[object]:
-        """Return labels bought for validation, and the time of all that a trial needs after SFT."""
+    def costs(self, trial: Trial, before: set[str]) -> list[object]:
+        """Return labels bought for validation, and the time of all that a trial needs after SFT.
+
+        What an earlier trial of the row needed too, by the ids in `before`, is in that trial's
+        numbers alone, so that a row's trials add up to what it spent; this trial's are added there.
+        """
         start = {a.id for a in in_order([trial.shared.sft, trial.shared.preferences])}
-        later = [a for a in in_order(trial.targets) if a.id not in start]
-        made = [self.manifests[a.id] for a in later if a.id in self.manifests]
-        bought = self.manifests.get(trial.judgements.id)
+        later = [a for a in in_order(trial.targets) if a.id not in start | before]
+        before |= {a.id for a in later}
+        made = {a.id: self.manifests[a.id] for a in later if a.id in self.manifests}
+        bought = made.get(trial.judgements.id)
         labels = int(bought["counters"].get("labels_used", 0)) if bought else 0
         return [
             labels,
-            *(round(sum(m[key] for m in made), 1) for key in ("seconds", "cpu_seconds")),
+            *(round(sum(m[key] for m in made.values()), 1) for key in ("seconds", "cpu_seconds")),
         ]
 
 

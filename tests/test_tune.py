@@ -74,6 +74,24 @@ def test_every_trial_is_published_with_what_it_cost(folder):
     }
 
 
+def test_time_that_trials_share_counts_once_for_the_row(folder):
+    call("tune", "toy.toml", *HERE)
+    store = Store(folder / "results/store").manifests()
+    trials = trials_of(Study.load("toy.toml"))
+    every = {a.id: a for trial in trials.cells() for a in in_order(trial.targets)}
+    start = {
+        a.id
+        for trial in trials.cells()
+        for a in in_order([trial.shared.sft, trial.shared.preferences])
+    }
+    each = [{a.id for a in in_order(t.targets)} - start for t in trials.cells()]
+    assert sum(map(len, each)) > len(set().union(*each))  # some of it is shared
+    later = [id for id in every if id not in start]
+    spent = sum(float(row["seconds"]) for row in read_trials(folder))
+    exact = sum(store[id]["seconds"] for id in later)
+    assert spent == pytest.approx(exact, abs=0.05 * len(trials.cells()))
+
+
 def test_trials_reach_neither_test_prompts_nor_gold_nor_reporting_seeds():
     trials = trials_of(Study.load("toy.toml"))
     reached = in_order([target for cell in trials.cells() for target in cell.targets])

@@ -14,8 +14,8 @@ from harness.report.tables import Block, Matrix
 from harness.report.words import number
 from harness.results import read_csv
 from harness.transcripts import CURVES
+from harness.trials import TRIALS
 
-TRIALS = "trials.csv"
 CURVE_COLUMNS = ("label", "seed", "stage", "place", "step", "column", "value")
 TRIAL_COLUMNS = ("label", "trials", "expected_best", "scored_trials")
 Line = list[tuple[float, float]]
