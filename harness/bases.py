@@ -11,7 +11,7 @@ from harness.adapters import Lora, Setup, adapted, computed, write_setup
 from harness.artifacts import Policy
 from harness.draft import Draft
 from harness.local import LocalFile, LocalFolder, local_file, local_folder
-from harness.sources import absent_folder, hub_place
+from harness.sources import absent_folder, hub_place, is_absent
 from harness.stage import stage
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def model_folder(path: str | None, hub: str | None, revision: str | None) -> Loc
     if revision is not None and hub is None:
         raise ValueError("revision is a commit of a model on the hub, and no hub is named")
     if path is not None:
-        return whole_folder(path)
+        return absent_folder("model", path, None) if is_absent(path) else whole_folder(path)
     if hub is None:
         raise ValueError('give the model by path = "FOLDER", or by hub = "org/name" and revision')
     folder = hub_place("model", hub, revision)

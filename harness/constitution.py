@@ -19,6 +19,7 @@ from string import Formatter
 from typing import Any, ClassVar, Literal
 
 from harness.hamlet import forms
+from harness.sources import place
 
 Use = Literal["critique", "compare"]
 Messages = tuple[Mapping[str, str], ...]
@@ -258,7 +259,7 @@ def constitution(name: str) -> Constitution:
     Raises ConstitutionError for an unknown name and for a file that is not valid.
     """
     if Path(name).suffix in (".yaml", ".yml", ".json"):
-        file = Path(name)
+        file = place(Path(), name)  # beside the study that names it, whatever folder one works in
         if not file.is_file():
             raise ConstitutionError(f"no constitution file {file}")
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.artifacts import Demonstrations, Policy, Preferences, Prompts, Rows, write_rows
@@ -20,6 +21,7 @@ from harness.registry import dataset
 from harness.row_files import files_in
 from harness.row_formats import Axis, Columns, Pair, TwoAxes, judgements
 from harness.shared import Data
+from harness.sources import current, is_absent, missing_path, place
 from harness.splits import RESERVED, SPLITS, TRAIN, Shares, Split, usable
 from harness.stage import stage
 
@@ -90,7 +92,7 @@ def jsonl(
     judge `fitted`, and `assistant` who criticises: "base", a folder or "org/name@commit".
     """
     found = files_in(path, files)
-    if sha256:
+    if sha256 and not is_absent(path):
         if len(found) > 1:
             raise ValueError("sha256 pins one file, and path is a folder with several")
         check_digest(path, sha256, found[0].sha256)
@@ -130,12 +132,15 @@ def offered(
 
 
 def assistant_of(given: str, base: Policy) -> Policy | None:
-    """Return who criticises and compares: the study's base, a folder's model, or the hub's."""
+    """Return who criticises and compares: the study's base, a folder's beside it, or the hub's."""
     if given in ("", "base"):
         return base if given else None
     name, at, commit = given.rpartition("@")
-    place = {"hub": name, "revision": commit} if at else {"path": given}
-    return base_policy("assistant", place)
+    if at:
+        return base_policy("assistant", {"hub": name, "revision": commit})
+    search = current()
+    missing_path(f"{search.asker}.assistant", given, search.beside)
+    return base_policy("assistant", {"path": str(place(Path(), given))})
 
 
 @stage(makes=Pairs, version=2)

@@ -14,7 +14,7 @@ from harness.registry import dataset
 from harness.row_files import files_in
 from harness.row_formats import Axis, Columns, TwoAxes
 from harness.shared import Data
-from harness.sources import dataset_place
+from harness.sources import dataset_place, is_absent
 from harness.splits import Shares
 
 TRANSCRIPTS = Columns(prompt="")
@@ -194,7 +194,7 @@ def place(path: str | None, hub: str, revision: str | None) -> Path:
     if path is None:
         return dataset_place(hub, revision)
     folder = Path(path).expanduser()
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_absent(folder):
         raise FileNotFoundError(
             f"no folder {folder.absolute()}; path is the folder of a copy of {hub}, as `hf "
             f"download {hub} --repo-type dataset --revision COMMIT --local-dir FOLDER` makes it"

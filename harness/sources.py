@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.local import LocalFile, LocalFolder
-from harness.mirror import Mirror, key_of
+
+if TYPE_CHECKING:
+    from harness.mirror import Mirror
 
 Kind = Literal["model", "dataset", "benchmark"]
 
@@ -43,6 +45,8 @@ class Wanted:
     @property
     def key(self) -> str:
         """Kind, name and revision in one line, as mirrors and locks list it."""
+        from harness.mirror import key_of
+
         return key_of(self.kind, self.name, self.revision)
 
 
@@ -61,7 +65,8 @@ class Search:
     `commits` are the commits that branches of the hub were pinned to, by `Wanted.key`; `beside` is
     the study's folder. Folders in `spare` are looked into where a benchmark is not in the one that
     the study names. Without `notes` a missing input is raised at once. `asker` is the table of the
-    study that is read just now.
+    study that is read just now. `absent` has where paths would lie that are not there, by the line
+    that says so.
     """
 
     mirror: Mirror | None = None
@@ -73,6 +78,7 @@ class Search:
     found: dict[str, Wanted] = field(default_factory=dict)
     missing: dict[str, Lost] = field(default_factory=dict)
     folders: dict[Path, Wanted] = field(default_factory=dict)
+    absent: dict[str, Path] = field(default_factory=dict)
     placed: dict[str, str] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
@@ -117,6 +123,34 @@ def place(folder: Path, written: str) -> Path:
     """Return where a path that a study in a folder names lies; see `Search.place`."""
     search = SEARCH.get(None)
     return search.place(written) if search else folder / written
+
+
+def missing_path(key: str, written: str, folder: Path, *, fetched: bool = False) -> str:
+    """Return the line about a path in a study's folder that is not there; "" where it is there.
+
+    It ends with the remedy; `fetched` says that `prepare` fetches what belongs there. Where the
+    search notes, the line is noted too, and planning goes on with what stands for the path.
+    """
+    at, search = place(folder, written), current()
+    try:
+        if at.exists():
+            return ""
+    except (OSError, ValueError):
+        pass  # no name of a file: it is not there
+    has = "has fetched" if fetched else "has copied"
+    text = (
+        f"{key} = {written[:80]!a}: no such file or "
+        f"folder beside {folder.absolute()}. Put it there, say where it lies by --set {key}=PLACE, "
+        f"or add --mirror DIR where `run_matrix.py prepare STUDY --to DIR` {has} it"
+    )
+    if search.notes:
+        search.absent[text] = at
+    return text
+
+
+def is_absent(place: str | Path) -> bool:
+    """Say whether a place is that of a path which a study names and which is not there."""
+    return Path(place) in current().absent.values()
 
 
 def hub_place(kind: Literal["model", "dataset"], name: str, revision: str | None) -> Path | None:
@@ -248,7 +282,8 @@ def benchmark(
                 raise
             return locate(search.spare[folder])
     except ValueError as error:
-        search.lost(Wanted("benchmark", name, folder), error)
+        if not is_absent(folder):
+            search.lost(Wanted("benchmark", name, folder), error)
     return {"": LocalFile(no_digest(f"benchmark {name} {folder}"), name)}
 
 

@@ -111,10 +111,11 @@ class Study:
         loaded, broken, refused = load_plugins((*beside, *plugins))
         problems += refused
         search = search or search_for(file, raw)
+        search.absent.clear()
         with searching(search):
             problems += check(raw, file.parent, overrides, broken=bool(broken))
         if problems:
-            raise StudyError(problems)
+            raise StudyError([*problems, *search.absent])
         declared = StudyFile.model_validate_json(json.dumps(raw))
         sft_seed = first if declared.share_sft else None
         study = cls(declared, file, overrides.only, sft_seed, loaded, broken, search)
@@ -156,7 +157,8 @@ class Planning:
                 for dataset in self.declared.datasets:
                     blocks = self.blocks(base, dataset)
                     cells += [self.cell(block, label) for label in labels for block in blocks]
-        problems = [*self.problems, *self.study.search.problems()]
+        search = self.study.search
+        problems = [*search.absent, *self.problems, *search.problems()]
         if problems:
             raise StudyError(list(dict.fromkeys(problems)))
         return cells

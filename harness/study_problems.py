@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from harness import registry
 from harness.ranges import overridden
 from harness.registry import PLUGINS, Kind, UnknownNameError, nearest
-from harness.sources import place
+from harness.sources import current, missing_path
 from harness.stage import coerce, plain
 from harness.study_file import (
     NAME,
@@ -172,15 +172,12 @@ def lora_problems(value: object, above: tuple[str, ...]) -> Iterator[str]:
 
 
 def path_problems(value: object, path: str, folder: Path) -> Iterator[str]:
-    """Yield the problem of a local file or folder that is not there."""
-    if not isinstance(value, str):
-        return
-    try:
-        there = place(folder, value).exists()
-    except (OSError, ValueError):
-        there = False
-    if not there:
-        yield f"{path} = {shown(value)}: no such file or folder beside {folder.absolute()}"
+    """Yield the problem of a local file or folder that is not there, unless the search notes it."""
+    if isinstance(value, str):
+        fetched = path.startswith("evaluation.settings.")  # the rows of a benchmark
+        problem = missing_path(path, value, folder, fetched=fetched)
+        if problem and not current().notes:
+            yield problem
 
 
 def evaluation_problems(table: object, folder: Path, *, broken: bool) -> Iterator[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from tiny import write_policy
 
 from harness.artifacts import Samples, write_rows
 from harness.bases import base_policy
+from harness.constitution import SHIPPED
 from harness.draft import Draft
 from harness.stages.critique import pool
 from harness.study import Study
@@ -160,6 +162,42 @@ def test_a_study_that_cannot_run_is_refused_by_key_value_and_remedy(mine, settin
     (problem,) = problems(mine, setting)
     assert problem.startswith(key)
     assert remedy in problem
+
+
+def test_paths_that_are_missing_and_settings_that_plugins_refuse_are_said_at_once(mine):
+    wrong = ("bases.mine.path=none", "datasets.mine.path=none.jsonl", "datasets.mine.budget=0")
+    assert [problem.split(" = ")[0].split(": ")[0] for problem in problems(mine, *wrong)] == [
+        "datasets.mine.path",
+        "bases.mine.path",
+        "datasets.mine",
+    ]
+
+
+def test_an_assistant_and_a_constitution_lie_beside_the_study_wherever_one_works(
+    mine, folder, tmp_path, monkeypatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    for place, named in ((tmp_path, "null"), (elsewhere, "general")):
+        place.mkdir(exist_ok=True)
+        shutil.copyfile(SHIPPED / f"{named}.yaml", place / "own.yaml")
+    (elsewhere / "model").mkdir()
+    own = ("datasets.mine.assistant=model", 'methods.cai={stage="sl", constitution="own.yaml"}')
+    shipped = (own[0], 'methods.cai={stage="sl", constitution="null"}')
+
+    def ids(settings):
+        cells = Study.load(mine, overrides=Overrides(settings=settings)).cells()
+        return [target.id for cell in cells for target in cell.targets]
+
+    monkeypatch.chdir(tmp_path)
+    here = ids(own)
+    monkeypatch.chdir(elsewhere)
+    assert ids(own) == here == ids(shipped)
+
+
+def test_an_assistant_that_is_not_beside_the_study_is_named_with_the_remedy(mine):
+    (problem,) = problems(mine, "datasets.mine.assistant=none")
+    assert problem.startswith("datasets.mine.assistant = 'none': no such file or folder beside /")
+    assert "--set datasets.mine.assistant=PLACE" in problem
 
 
 def test_a_fitted_judge_without_rows_of_its_own_says_what_to_give_the_dataset(mine):

@@ -86,10 +86,35 @@ def test_without_its_commits_a_study_says_what_to_fetch(name, tmp_path, monkeypa
 def test_the_tiny_real_study_names_what_to_put_beside_it():
     with pytest.raises(StudyError) as raised:
         Study.load(SHIPPED / "tiny_real.toml").cells()
-    assert [p.split(" = ")[0] for p in raised.value.problems] == [
-        "datasets.hh_rlhf.path",
-        "bases.tinystories.path",
+    for problem, key in zip(
+        raised.value.problems, ("datasets.hh_rlhf.path", "bases.tinystories.path"), strict=True
+    ):
+        assert problem.startswith(f"{key} = ")
+        assert f"--set {key}=PLACE, or add --mirror DIR" in problem
+
+
+def test_paths_that_are_missing_are_said_together_with_what_the_hub_does_not_have_here(
+    tmp_path, monkeypatch
+):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    settings = ("datasets.hh_rlhf.assistant=none/here",)
+    with pytest.raises(StudyError) as raised:
+        Study.load(SHIPPED / "hh.toml", overrides=Overrides(settings=settings))
+    problems = raised.value.problems
+    suites = ["safety", "capability", "helpfulness", "truth_and_bias"]
+    paths = [f"evaluation.settings.benchmark_{suite}.path = 'benchmarks'" for suite in suites]
+    assert [p.split(": no such")[0] for p in problems[:5]] == [
+        *paths,
+        "datasets.hh_rlhf.assistant = 'none/here'",
     ]
+    assert all("`run_matrix.py prepare STUDY --to DIR`" in p for p in problems[:5])
+    assert {p.split(":")[0] for p in problems[5:]} == {
+        "bases.qwen",
+        "datasets.hh_rlhf",
+        "judge",
+    }
 
 
 def test_the_tiny_real_study_names_every_method_of_the_table(tmp_path):
