@@ -13,10 +13,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from harness.artifacts import Policy
+    from harness.draft import Draft
     from harness.rollout import Episode
 
 WINDOW: Final = 5  # steps whose mean loss is compared with the first loss
@@ -144,34 +146,48 @@ class Speech:
         stops = policy.generation().get("stop_ids", [tokenizer.eos_token_id])
         return cls(tuple(chosen), tuple(once[ids] for ids in chosen), tuple(stops))
 
-    def heard(self, model: Any, seed: int) -> dict[str, float]:
+    def heard(self, out: Draft, model: Any, seed: int) -> dict[str, float]:
         """Return the `shares` of degenerate answers among draws of the model at temperature 1."""
         if len(self.prompts) < FEWEST:
             return dict.fromkeys(DEGENERATE, 0.0)
-        drawn = self.drawn(model, seed)
+        drawn = self.drawn(out, model, seed)
         return shares(self.prompts, [d.token_ids for d in drawn], [d.finished for d in drawn])
 
-    def worse(self, model: Any, seed: int, before: Mapping[str, float]) -> str:
+    def worse(self, out: Draft, model: Any, seed: int, before: Mapping[str, float]) -> str:
         """Return how a model has come to speak since `before`, "" where well enough."""
-        return degenerate(self.heard(model, seed), before, self.taught())
+        return degenerate(self.heard(out, model, seed), before, self.taught(model))
 
-    def taught(self) -> dict[str, float]:
-        """Return the `shares` of degenerate answers among those to be imitated."""
-        return shares(self.prompts, self.targets, [True] * len(self.targets))
+    def taught(self, model: Any) -> dict[str, float]:
+        """Return the `shares` of degenerate answers among those to be imitated.
 
-    def drawn(self, model: Any, seed: int) -> list[Episode]:
-        """Return an answer to each prompt, twice as long at most as the longest to be imitated."""
-        from harness.rollout import Asked, collect
+        An answer that a draw has no room for comes to no end, just as its perfect imitation would.
+        """
+        limit = self.limit(model)
+        return shares(self.prompts, self.targets, [len(ids) <= limit for ids in self.targets])
+
+    def limit(self, model: Any) -> int:
+        """Return the most tokens of a draw: twice the longest answer to be imitated, or fewer."""
+        longest = 2 * max(map(len, self.targets), default=1)
+        context = getattr(model.config, "max_position_embeddings", None) or LONGEST
+        room = max(1, context - max(map(len, self.prompts), default=0))
+        return min(longest, LONGEST, room)
+
+    def drawn(self, out: Draft, model: Any, seed: int) -> list[Episode]:
+        """Return an answer to each prompt, counted among those that training has drawn."""
+        from harness.memory import given_room, rows_at_once
+        from harness.rollout import Asked, collect, rows_together
         from harness.sampling import Decoding
 
-        context = getattr(model.config, "max_position_embeddings", None) or LONGEST
-        room = max(1, context - max(map(len, self.prompts)))
-        limit = min(2 * max(map(len, self.targets)), LONGEST, room)
         asked = [Asked(str(number), ids, None) for number, ids in enumerate(self.prompts)]
+        decoding = Decoding(1.0, self.limit(model), self.stop_ids, seed)
         was_training = model.training
         model.eval()
-        found = collect(model, asked, Decoding(1.0, limit, self.stop_ids, seed), SPOKEN)
+        rows = rows_together(model, asked, rows_at_once(out, "sampling"))
+        work = partial(collect, model, asked, decoding)
+        found = given_room(out, "sampling", rows, lambda: work(rows_at_once(out, "sampling")))
         model.train(was_training)
+        out.add(tokens_generated=sum(len(one.token_ids) for one in found))
+        out.add(tokens_forward=sum(one.length for one in found))
         return found
 
 

@@ -6,12 +6,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import Prompts
+from harness.memory import given_room
 from harness.networks import mean_kl, weights_of
-from harness.rollout import Asked, Episode
+from harness.rollout import Asked, Episode, pack_rows
 from harness.sampling import Decoding
 from harness.shared import derived_seed
 
@@ -30,7 +32,8 @@ class EarlyStop:
     Answers to `prompts` are drawn every so many iterations, before the first one too, at training's
     temperature, so that KL is the quantity on the curve. Training ends where their mean KL to the
     reference exceeds `kl` nats, or where `patience` looks in a row brought no better mean reward.
-    Kept is the policy of the best look or, without patience, of the last one within `kl`.
+    Kept is the policy of the best look or, without patience, of the last one within `kl`. While the
+    value warms up there is nothing new to see, so nobody looks.
     """
 
     prompts: Prompts
@@ -58,13 +61,16 @@ class Lookout:
         """Have the policy answer, where it is time to; never twice after the same iteration."""
         step, s = len(run.curve), run.settings
         looked = bool(self.looks) and self.looks[-1]["step"] == step
-        if looked or (step % self.rule.every and step != run.steps):
+        frozen = 0 < step <= s.value_warmup
+        if looked or frozen or (step % self.rule.every and step != run.steps):
             return
         seed = derived_seed(s.seed, "validation")  # the same draws at every look
         decoding = Decoding(s.temperature, s.max_new_tokens, run.stop_ids, seed)
         episodes = run.answers(self.asked, decoding)
         scores = run.grade(episodes)
-        kl = mean_kl(run.networks, episodes, s.temperature, run.out.device, run.room())
+        rows = pack_rows(episodes, 1, run.room())
+        work = partial(mean_kl, run.networks, episodes, s.temperature, run.out.device)
+        kl = given_room(run.out, "training", rows, lambda: work(run.room()))
         run.require_finite(max(step - 1, 0), validation_score=math.fsum(scores), validation_kl=kl)
         self.saw(step, episodes, scores, kl, run.networks.policy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,9 +125,7 @@ def terms(logits: Tensor, batch: Batch, weights: Weights) -> Terms:
 class HindsightLosses:
     """Mixed into a trainer of planned batches: rows as batches, their loss, and its parts."""
 
-    pad_id: int
     loss_weights: Weights
-    job: Any
     seen: dict[str, float]
 
     def micro_batches(self, rows: list[Row]) -> dict[str, Any]:
@@ -134,21 +133,16 @@ class HindsightLosses:
 
         So the parts add up to the loss of the whole batch, however it was cut.
         """
-        size = self.job.out.micro_batch or len(rows)
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        batches = [collated(part, self.pad_id) for part in parts]
+        found: dict[str, Any] = super().micro_batches(rows)  # type: ignore[misc]
+        batches = [Batch(*inputs["batch"]) for _, inputs in found["parts"]]
         counts = {
             "tokens": sum(map(target_tokens, batches)),
             "contrasted": sum(map(contrasted_answers, batches)),
             "rows": len(rows),
         }
-        self.seen = {}
-        return {
-            "parts": [
-                (len(part), {"batch": tuple(batch), **counts})
-                for part, batch in zip(parts, batches, strict=True)
-            ]
-        }
+        for _, inputs in found["parts"]:
+            inputs |= counts
+        return found
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -171,8 +165,14 @@ class HindsightLosses:
         share: float = len(batch.is_target) / inputs["rows"]
         return found.loss(tokens, contrasted, self.loss_weights) / share
 
+    def undo_step(self, model: Any, measured: Mapping[str, int]) -> None:
+        """Take back what a step that did not come to its end measured, too."""
+        super().undo_step(model, measured)  # type: ignore[misc]
+        self.seen = {}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the loss to a step's row of the curve."""
         if "loss" in logs:
             logs |= self.seen
+            self.seen = {}
         super().log(logs, start_time)  # type: ignore[misc]

@@ -165,9 +165,10 @@ class PPO:
                 self.require_finite(step, **seen[-1])
         means = {name: math.fsum(row[name] for row in seen) / len(seen) for name in seen[0]}
         lengths = sum(one.length for one in episodes)
-        self.out.add(tokens_trained=2 * s.epochs * lengths, optimiser_steps=len(seen))
+        networks = 1 if step < s.value_warmup else 2
+        self.out.add(tokens_trained=networks * s.epochs * lengths, optimiser_steps=len(seen))
         row = {"step": step + 1, "episodes": (step + 1) * self.batch_size, **measured, **means}
-        row |= {"beta": self.beta, "learning_rate": s.learning_rate * s.rate(step, self.steps)}
+        row |= {"beta": self.beta, "learning_rate": s.learning_rate * s.rates(step, self.steps)[0]}
         if s.kl_target is not None and step >= s.value_warmup:
             gain = len(episodes) / s.kl_horizon
             self.beta = adapted_beta(self.beta, row["kl"], target=s.kl_target, gain=gain)
@@ -241,12 +242,12 @@ class PPO:
         While the value warms up, the policy stays as it is.
         """
         frozen = step < self.settings.value_warmup
-        rate = self.settings.rate(step, self.steps)
+        rates = self.settings.rates(step, self.steps)
         rows = max(len(one.pack.numbers) for one in part)
         work = partial(self.add_gradients, part, step, nth, frozen)
         forget = [optimiser.zero_grad for optimiser in self.optimisers]
         totals = given_room(self.out, "training", rows, work, lambda: [f() for f in forget])
-        return totals | self.take_step(rate, frozen=frozen)
+        return totals | self.take_step(rates, frozen=frozen)
 
     def room(self) -> int | None:
         """Return how many rows may be trained on at once, None without a limit."""
@@ -278,7 +279,7 @@ class PPO:
             self.add_pretraining_gradient(rows, step, nth)
         return totals
 
-    def take_step(self, rate: float, *, frozen: bool) -> Row:
+    def take_step(self, rates: tuple[float, float], *, frozen: bool) -> Row:
         """Step both optimisers, gradients cut to norm one; return the norms before the cut."""
         import torch
 
@@ -286,7 +287,7 @@ class PPO:
         full = (s.learning_rate, s.value_learning_rate)
         for number, optimiser in enumerate(self.optimisers):
             (group,) = optimiser.param_groups
-            group["lr"] = rate * full[number]
+            group["lr"] = rates[number] * full[number]
             norms.append(float(torch.nn.utils.clip_grad_norm_(group["params"], MAX_NORM)))
             if math.isfinite(norms[-1]) and not (frozen and number == 0):
                 optimiser.step()

@@ -30,7 +30,7 @@ class Settings:
     learning_rate: float  # of the policy
     value_learning_rate: float
     schedule: Decay  # of both learning rates, over iterations
-    warmup: int  # iterations over which both learning rates rise from a tenth
+    warmup: int  # iterations over which a learning rate rises from a tenth once its network moves
     value_warmup: int  # iterations before the policy moves, in which the value alone is fitted
     value_head: ValueHead  # what the value network's head starts as, where a reward model starts it
     clip: float | None  # of the probability ratio around 1
@@ -66,12 +66,19 @@ class Settings:
         """Return the settings among values by name."""
         return cls(**{field.name: given[field.name] for field in fields(cls)})
 
-    def rate(self, step: int, steps: int) -> float:
-        """Return the share of the full learning rates: up from a tenth, then level or down to 0."""
-        done, level = step - self.value_warmup, 1.0
-        if self.schedule == "linear" and done > 0:
+    def rates(self, step: int, steps: int) -> tuple[float, float]:
+        """Return the shares of the full learning rates, the policy's and the value's.
+
+        Up from a tenth, the value's from the first iteration on and the policy's from where it
+        moves, at `value_warmup`; from there both are level or go down to 0.
+        """
+        done, level = max(step - self.value_warmup, 0), 1.0
+        if self.schedule == "linear":
             level = 1 - done / (steps - self.value_warmup)
-        return level * min(1.0, 0.1 + 0.9 * max(done, 0) / self.warmup) if self.warmup else level
+        if not self.warmup:
+            return level, level
+        policy, value = (min(1.0, 0.1 + 0.9 * moved / self.warmup) for moved in (done, step))
+        return level * policy, level * value
 
 
 _N_PLUS: Final[Mapping[str, Any]] = {

@@ -250,7 +250,7 @@ def measurements(
         "kl_k3": float(k3(flat["log_ratio"]).sum()) / count,
         "length": sum(map(len, answers)) / count,
         "eos_rate": sum(finished) / count,
-        "repetitive": sum(map(is_repetitive, answers)) / count,
+        "repeating": sum(map(is_repetitive, answers)) / count,  # of few answers too
         "explained_variance": explained_variance(flat["old_values"], flat["returns"], everywhere),
         "sampler_gap": max(gaps),
     }

@@ -91,7 +91,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: the draft it writes into, its batches as row numbers, and its name.
+    """One training run: its draft, its batches as row numbers, its name.
 
     `speech` is what the policy is listened to before and after; a reward model says nothing.
     """
@@ -194,10 +194,10 @@ class PlannedTraining(WholeCheckpoints):
         Raises Diverged where a weight is not finite in the end, or the policy speaks no more.
         """
         found, speech, seed = self.job.out.resume(), self.job.speech, self.args.seed
-        before = speech.heard(self.model, seed)
+        before = speech.heard(self.job.out, self.model, seed)
         with tamed_trl():
             self.train(resume_from_checkpoint=str(found.path) if found else None)  # type: ignore[attr-defined]
-        if wrong := not_finite(self.model) or speech.worse(self.model, seed, before):
+        if wrong := not_finite(self.model) or speech.worse(self.job.out, self.model, seed, before):
             self.diverge(wrong, self.state.global_step)
         return [row for row in self.state.log_history if "loss" in row]
 

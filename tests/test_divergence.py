@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import END, questions, write_policy
 
+import harness.rollout
 import harness.training
 from harness.artifacts import Demonstrations, Policy, Preferences, write_rows
 from harness.divergence import LONGEST, SPOKEN, Speech, degenerate, is_repetitive, shares, surge
@@ -132,7 +133,7 @@ LOST = {
 def test_a_policy_that_has_lost_its_speech_stops_the_run(name, how, tmp_path, monkeypatch):
     heard = [[(ids, True) for ids in FLUENT], LOST[how]]
 
-    def drawn(self, model, seed):
+    def drawn(self, out, model, seed):
         return [Drawn(ids, 0.0, done) for ids, done in heard.pop(0)]
 
     monkeypatch.setattr(Speech, "drawn", drawn)
@@ -151,8 +152,8 @@ def test_a_policy_that_has_lost_its_speech_stops_the_run(name, how, tmp_path, mo
 def test_a_healthy_run_is_left_alone_and_its_speech_is_really_drawn(tmp_path, monkeypatch):
     known, lengths = Speech.drawn, []
 
-    def drawn(self, model, seed):
-        found = known(self, model, seed)
+    def drawn(self, out, model, seed):
+        found = known(self, out, model, seed)
         lengths.append(len(found))
         return found
 
@@ -166,17 +167,50 @@ def test_listening_changes_neither_mode_nor_weights_nor_the_draws_of_training(tm
     model = load_policy(policy).train()
     speech = Speech(PROMPTS, tuple(FLUENT), (END,))
     state = torch.get_rng_state()
-    first = speech.heard(model, 0)
+    out = Draft(tmp_path)
+    first = speech.heard(out, model, 0)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
-    assert speech.heard(model, 0) == first
+    assert speech.heard(out, model, 0) == first
 
 
 def test_answers_are_cut_at_twice_the_longest_target(tmp_path):
     policy, _ = inputs("finetune", tmp_path)
     speech = Speech(PROMPTS, tuple(FLUENT), ())
-    assert {len(one.token_ids) for one in speech.drawn(load_policy(policy), 0)} == {8}
+    out = Draft(tmp_path)
+    assert {len(one.token_ids) for one in speech.drawn(out, load_policy(policy), 0)} == {8}
     assert LONGEST >= 8
+    assert out.counters == {"tokens_generated": 80, "tokens_forward": 10 * (3 + 8)}
+
+
+def test_a_policy_that_learns_to_answer_at_length_has_not_lost_its_speech(tmp_path, monkeypatch):
+    policy, _ = inputs("finetune", tmp_path)
+    model = load_policy(policy)
+    cut_off = [Drawn((30 + n, *range(40, 60)), 0.0, False) for n in range(10)]
+    monkeypatch.setattr(Speech, "drawn", lambda *_: cut_off)
+    brief = shares(PROMPTS, FLUENT, [True] * 10)
+    long = [(*range(20, 20 + LONGEST + n), END) for n in range(10)]
+    assert not Speech(PROMPTS, tuple(long), (END,)).worse(Draft(tmp_path), model, 0, brief)
+    said = Speech(PROMPTS, tuple(FLUENT), (END,)).worse(Draft(tmp_path), model, 0, brief)
+    assert said.startswith("100% of the answers come to no end")
+
+
+def test_listening_that_runs_out_of_memory_goes_on_with_half_the_rows(tmp_path, monkeypatch):
+    policy, _ = inputs("finetune", tmp_path)
+    model = load_policy(policy)
+    speech = Speech(PROMPTS, tuple(FLUENT), (END,))
+    whole = speech.heard(Draft(tmp_path), model, 0)
+    known = harness.rollout.collect
+
+    def short(model, asked, decoding, rows=None):
+        if rows is None:
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+        return known(model, asked, decoding, rows)
+
+    monkeypatch.setattr(harness.rollout, "collect", short)
+    out = Draft(tmp_path)
+    assert speech.heard(out, model, 0) == whole
+    assert out.facts["out_of_memory"]["sampling"]["then"] == 5
 
 
 def test_speech_is_of_few_lengths_and_each_prompt_once(tmp_path):

@@ -12,6 +12,7 @@ from loops import FIRST, loop, settings
 from test_optimise import SETTINGS, Stopping, digests, run
 from tiny import tiny_policy, tiny_prompts
 
+import harness.early_stop
 from harness.draft import Diverged, Interrupted
 from harness.early_stop import EarlyStop, Lookout
 from harness.judge import Contains
@@ -85,6 +86,33 @@ def test_training_ends_when_patience_does_and_keeps_the_best_policy(tmp_path):
     assert same(weights_of(made.networks.policy), found[1])
 
 
+def test_patience_does_not_run_out_while_the_policy_waits_for_its_value(tmp_path):
+    grade = scripted([1.0, 2.0, 1.5, 1.0])
+    rule = planned(every=1, patience=2)
+    made = watched(tmp_path, rule, grade, value_warmup=3, passes=9.0)
+    found = weights_at(made)
+    assert [look["step"] for look in made.lookout.looks] == [0, 4, 5, 6]
+    assert [look["kept"] for look in made.lookout.looks] == [1, 1, 0, 0]
+    assert same(weights_of(made.networks.policy), found[4])
+    assert not same(found[4], found[0])
+
+
+def test_a_look_that_runs_out_of_memory_is_taken_again_with_half_the_rows(tmp_path, monkeypatch):
+    known, tries = harness.early_stop.mean_kl, []
+
+    def short(networks, episodes, temperature, device, rows):
+        tries.append(rows)
+        if rows is None:
+            raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+        return known(networks, episodes, temperature, device, rows)
+
+    monkeypatch.setattr(harness.early_stop, "mean_kl", short)
+    made = watched(tmp_path, planned(every=1, kl=1e9), passes=1.0)
+    made.lookout.look(made)
+    assert tries == [None, 16], "32 answers are looked at"
+    assert made.lookout.looks[0]["kl"] == 0
+
+
 def test_a_policy_that_only_gets_worse_stays_as_it_was(tmp_path):
     made = watched(tmp_path, planned(every=1, patience=1), scripted([1.0, 0.5]))
     found = weights_at(made)
@@ -143,7 +171,7 @@ def test_work_from_before_there_was_an_early_stop_keeps_its_id():
     off = optimise(start, asked, reward=Contains("e"), value=None, **SETTINGS)
     identity = {key: plain(value) for key, value in off.recipe.arguments.items()}
     assert "early_stop" not in identity
-    known = ["alignment-matrix:optimise", 2, identity]
+    known = ["alignment-matrix:optimise", 3, identity]
     text = json.dumps(known, sort_keys=True, separators=(",", ":"))
     assert off.id == f"optimise-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     rule = planned(kl=1.0)

@@ -128,7 +128,8 @@ def test_every_answer_gets_the_goal_it_reached_on_both_axes(tmp_path):
 def test_by_tag_an_axis_that_is_not_judged_counts_as_reached(tmp_path):
     rows = [row("p", n, text) for n, text in enumerate(ANSWERS)]
     rows += [row("q", n, text, tag="red-team") for n, text in enumerate(ANSWERS)]
-    found, _ = relabelled(tmp_path, rows, helpful_at=0.5, judged_axes="tag")
+    found, out = relabelled(tmp_path, rows, helpful_at=0.5, judged_axes="tag")
+    assert out.counters == {"judge_calls": 8}  # eight answers, each on the axis of its prompt
     goals = {(r["prompt_id"], r["completion"]): (r["helpful"], r["safe"]) for r in found}
     for text, (helpful, safe) in TABLE.items():
         assert goals["p", text] == (helpful, True)

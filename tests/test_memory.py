@@ -8,28 +8,81 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_optimise import SETTINGS
-from tiny import tiny_demonstrations, tiny_pairs, tiny_policy, tiny_prompts
+from tiny import questions, tiny_demonstrations, tiny_pairs, tiny_policy, tiny_prompts
 from transformers import LlamaModel
 
-from harness.artifacts import Samples
+from harness.artifacts import Rankings, Samples, write_rows
 from harness.decoding import LlamaSteps
 from harness.draft import Draft
 from harness.judge import Contains
 from harness.memory import given_room, rows_at_once
+from harness.stage import stage
 from harness.stages.finetune import finetune
+from harness.stages.hindsight import Relabelled, follow_goals
 from harness.stages.optimise import optimise
 from harness.stages.prefer import prefer
 from harness.stages.reward import fit_reward
 from harness.stages.sample import sample
+from harness.stages.steps import StepLabels, fit_step_reward
+from harness.tiny import END, byte_tokenizer
 
 SAID = "CUDA out of memory (planted). Tried to allocate 20 GiB"
 QUICK = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 8, "seed": 0}
-# What a pair takes in a forward pass: its two answers go through a model together.
+
+
+@stage(makes=Rankings)
+def rankings(out: Draft, *, n: int, seed: int) -> None:
+    """Write n prompts with four ranked answers each."""
+    said = ("no", "please", "a", "yes, yes")
+    known = {"axis": "helpful", "population": None, "source": "human", "ranks": [3, 1, 4, 2]}
+    write_rows(
+        out,
+        (
+            {**known, **row, "responses": [f"{number} {text}" for text in said]}
+            for number, row in enumerate(questions(n, seed))
+        ),
+    )
+
+
+@stage(makes=StepLabels)
+def labelled_steps(out: Draft, *, n: int, seed: int) -> None:
+    """Write n answers of one step each, right and wrong by turns."""
+    rows = enumerate(questions(n, seed))
+    said = ("please", "no")
+    found = ({**row, "completion": said[k % 2], "labels": [1.0 - k % 2]} for k, row in rows)
+    write_rows(out, found)
+
+
+@stage(makes=Relabelled)
+def goals_reached(out: Draft, *, n: int, seed: int) -> None:
+    """Write n safe answers that were helpful and not by turns."""
+    tokens = byte_tokenizer()
+    rows = [
+        {**row, "completion": text, "token_ids": [*tokens(text)["input_ids"], END]}
+        for k, row in enumerate(questions(n, seed))
+        for text in [f"{k} {('please', 'no')[k % 2]}"]
+    ]
+    goal = {"sample": 0, "start": 0, "safe": True}
+    write_rows(out, ({**row, **goal, "helpful": k % 2 == 0} for k, row in enumerate(rows)))
+
+
+# What a row takes in a forward pass, such as a pair's two answers, which go together.
 STAGES = {
     "finetune": (finetune, tiny_demonstrations, 1),
     "fit_reward": (fit_reward, tiny_pairs, 2),
     "prefer": (prefer, tiny_pairs, 2),
+    "ranked": (fit_reward, rankings, 4),
+    "steps": (fit_step_reward, labelled_steps, 1),
+    "hindsight": (follow_goals, goals_reached, 2),
 }
+HOLDS_OUT = ("fit_reward", "ranked", "steps")  # two prompts of sixteen
+# Columns that a mixin of ours adds up over the parts of a batch.
+MEASURED = {
+    "hindsight": ("supervised", "contrast", "contrast_accuracy", "entropy"),
+    "ranked": ("accuracy", "margin", "mean_reward"),
+    "steps": ("accuracy",),
+}
+OWN = {"hindsight": {"goalless": 0.0, "entropy": 0.1}}
 
 
 @pytest.fixture
@@ -61,10 +114,12 @@ def small_device(monkeypatch):
 
 
 def trained(make, folder, name):
-    stage, data, _ = STAGES[name]
+    train, rows, _ = STAGES[name]
     folder.mkdir()
     out = Draft(folder)
-    stage.body(out, make(tiny_policy(seed=0)), make(data(n=16, seed=0)), **QUICK)
+    data = make(rows(n=16, seed=0))
+    given = (data,) if name == "hindsight" else data
+    train.body(out, make(tiny_policy(seed=0)), given, **QUICK, **OWN.get(name, {}))
     return out
 
 
@@ -82,11 +137,11 @@ def test_half_the_rows_at_once_take_the_same_steps_and_are_recorded(
     small_device(5 * STAGES[name][2])
     halved = trained(make, tmp_path / "halved", name)
     said = halved.facts["out_of_memory"]["training"]
-    widest = 7 if name == "fit_reward" else 8  # two prompts of its sixteen are held out
+    widest = 7 if name in HOLDS_OUT else 8
     assert said == {"first": widest, "then": widest // 2, "said": SAID.split(". ")[0]}
     for one, other in zip(curve(whole), curve(halved), strict=True):
-        for column in ("loss", "grad_norm"):
-            assert one[column] == pytest.approx(other[column], rel=1e-3, abs=1e-5)
+        for column in ("loss", "grad_norm", *MEASURED.get(name, ())):
+            assert one[column] == pytest.approx(other[column], rel=1e-3, abs=1e-4)
     ours, theirs = (load_file(out / "model.safetensors") for out in (whole, halved))
     assert all(torch.allclose(ours[part], theirs[part], atol=1e-4) for part in ours)
 

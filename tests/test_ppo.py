@@ -96,7 +96,7 @@ def test_a_gradient_is_the_same_however_the_batch_is_cut(tmp_path):
         run = loop(
             tmp_path / str(rows), first_token, given, policy=policy, asked=asked, micro_batch=rows
         )
-        run.take_step = lambda rate, *, frozen: {}
+        run.take_step = lambda rates, *, frozen: {}
         episodes = run.draw(0)
         assert len({one.length for one in episodes}) > 2
         ((part,), _) = run.evaluate(0, episodes, first_token(episodes))
@@ -116,7 +116,7 @@ def test_reinforce_with_a_value_baseline_is_a_preset_of_the_same_loop(tmp_path):
     run.networks.reference = letters(seed=1, vocabulary=12)
     with torch.no_grad():
         run.networks.value.classifier.score.weight.fill_(0.1)
-    run.take_step = lambda rate, *, frozen: {}
+    run.take_step = lambda rates, *, frozen: {}
     episodes = run.draw(0)
     ((part,), _) = run.evaluate(0, episodes, first_token(episodes))
     run.update(part, 0, 0)
@@ -175,7 +175,7 @@ def test_a_constant_reward_and_a_perfect_value_give_the_policy_no_gradient(tmp_p
     given = settings(**{**PRESETS["reinforce_v"], "kl": 0.3})
     run = loop(tmp_path, first_token, given)
     run.networks.value.offset = 0.75  # of a head of zeros: the value everywhere
-    run.take_step = lambda rate, *, frozen: {}
+    run.take_step = lambda rates, *, frozen: {}
     episodes = run.draw(0)
     ((part,), _) = run.evaluate(0, episodes, [0.75] * len(episodes))
     run.update(part, 0, 0)
@@ -270,11 +270,36 @@ def test_the_value_is_fitted_alone_before_the_policy_moves(tmp_path):
     before, value = bits(run.networks.policy), bits(run.networks.value.classifier)
     rows = run.iterate()
     next(rows), next(rows)
+    once = run.out.counters["tokens_trained"]
     assert same(before, bits(run.networks.policy))
     assert not same(value, bits(run.networks.value.classifier))
     next(rows)
     assert not same(before, bits(run.networks.policy))
     assert run.steps == 3
+    each = sum(row["length"] + 1 for row in run.curve) * 64 * 4  # prompts of one token, four epochs
+    last = (run.curve[-1]["length"] + 1) * 64 * 4
+    assert once == pytest.approx(each - last), "one network learns while the other waits"
+    assert run.out.counters["tokens_trained"] == pytest.approx(each + last)
+
+
+def test_the_value_warms_up_from_the_start_and_the_policy_from_where_it_moves():
+    given = settings(value_warmup=2, warmup=2, schedule="constant")
+    found = [given.rates(step, 6) for step in range(6)]
+    assert [policy for policy, _ in found] == pytest.approx([0.1, 0.1, 0.1, 0.55, 1.0, 1.0])
+    assert [value for _, value in found] == pytest.approx([0.1, 0.55, 1.0, 1.0, 1.0, 1.0])
+    falling = settings(value_warmup=2, schedule="linear")
+    both = [falling.rates(step, 6) for step in range(6)]
+    assert both == [(level, level) for level in (1.0, 1.0, 1.0, 0.75, 0.5, 0.25)]
+
+
+def test_too_few_answers_to_tell_are_never_held_against_a_policy(tmp_path):
+    asked = prompts(4, kinds=4)  # fewer different prompts than tell anything
+    run = loop(tmp_path, first_token, settings(batch_size=4), asked=asked)
+    again = tuple([FIRST, FIRST + 1] * 10)
+    episodes = [Episode(one, again, finished=True, logp=0.0) for one in asked]
+    _, measured = run.evaluate(0, episodes, [0.0] * 4)
+    assert measured["repeating"] == 1.0
+    assert measured["repetitive"] == 0.0
 
 
 def test_pretraining_of_weight_adds_its_next_token_gradient(tmp_path):

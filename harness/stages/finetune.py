@@ -23,7 +23,7 @@ from harness.training import (
 COLUMNS = ("step", "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy")
 
 
-@stage(makes=Policy)
+@stage(makes=Policy, version=2)
 def finetune(
     out: Draft,
     policy: Policy,

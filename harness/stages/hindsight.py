@@ -15,7 +15,7 @@ from harness.artifacts import Policy, Rows, Samples, write_rows
 from harness.divergence import Speech
 from harness.draft import Draft
 from harness.goals import BEST, Goal, contrasts, reached, thirds
-from harness.hindsight import HindsightLosses, Weights
+from harness.hindsight import HindsightLosses, Weights, collated
 from harness.judge import Answer, Judge
 from harness.stage import stage
 from harness.stages.sample import Manner, judged
@@ -51,7 +51,7 @@ class Relabelled(Rows):
     columns: ClassVar[tuple[str, ...]] = (*KEPT, "start", "helpful", "safe")
 
 
-@stage(makes=Relabelled)
+@stage(makes=Relabelled, version=2)
 def in_hindsight(
     out: Draft,
     samples: Samples,
@@ -81,20 +81,24 @@ def in_hindsight(
     require_rows(rows, "answers", dropped)
     tokenizer = policy.tokenizer()
     pieces = [piece for row in rows for piece in cut(row, parts, seed, tokenizer)]
-    grades = {
-        axis: list(judged(out, judge, [Answer.of({**p, "finished": True}) for p in pieces]))
-        for axis, judge in (("helpful", helpful), ("safe", safe))
-    }
-    for piece, useful, harmless in zip(pieces, grades["helpful"], grades["safe"], strict=True):
-        piece |= {"helpful_reward": useful, "safe_reward": harmless}
+    for axis, judge in (("helpful", helpful), ("safe", safe)):
+        here = [p for p in pieces if judged_axes == "both" or axis == axis_of(p)]
+        answers = [Answer.of({**piece, "finished": True}) for piece in here]
+        for piece, grade in zip(here, judged(out, judge, answers), strict=True):
+            piece[f"{axis}_reward"] = grade
     kept = [
         {**{name: piece[name] for name in KEPT}, "start": piece["start"], **goal._asdict()}
-        for piece, goal in with_goals(pieces, judged_axes, helpful_at, safe_at)
+        for piece, goal in with_goals(pieces, helpful_at, safe_at)
     ]
     require_rows(kept, "answers that tell the goals apart", {"in_the_middle": len(pieces)})
     write_rows(out, kept)
     best = sum((row["helpful"], row["safe"]) == BEST for row in kept) / len(kept)
     out.note(rows=len(kept), in_the_middle=len(pieces) - len(kept), best=round(best, 4), **dropped)
+
+
+def axis_of(row: Row) -> str:
+    """Return the axis on which answers to a prompt are judged by its tag."""
+    return "safe" if row["tag"] == "red-team" else "helpful"
 
 
 def distinct(samples: Iterable[Row]) -> tuple[list[Row], dict[str, int]]:
@@ -128,25 +132,24 @@ def cut(row: Row, parts: int, seed: int, tokenizer: Any) -> list[Row]:
 
 
 def with_goals(
-    pieces: Sequence[Row], judged_axes: str, helpful_at: float | None, safe_at: float
+    pieces: Sequence[Row], helpful_at: float | None, safe_at: float
 ) -> list[tuple[Row, Goal]]:
     """Return the pieces that reached a goal or its opposite, with the goal they reached.
 
-    Thirds are of a prompt's whole answers.
+    Thirds are of a prompt's whole answers. What has no grade on an axis reached it.
     """
     whole: dict[str, list[float]] = {}
     for piece in pieces:
-        if piece["start"] == 0:
+        if piece["start"] == 0 and "helpful_reward" in piece:
             whole.setdefault(piece["prompt_id"], []).append(piece["helpful_reward"])
     found = []
     for piece in pieces:
-        is_red = piece["tag"] == "red-team"
         useful: bool | None = True
-        if judged_axes == "both" or not is_red:
+        if "helpful_reward" in piece:
             reward = piece["helpful_reward"]
             ends = thirds(whole[piece["prompt_id"]])
             useful = reached(reward, *ends) if helpful_at is None else reward >= helpful_at
-        harmless = (judged_axes == "tag" and not is_red) or piece["safe_reward"] >= safe_at
+        harmless = piece.get("safe_reward", safe_at) >= safe_at
         if useful is not None:
             goal = BEST.in_hindsight("helpful", useful).in_hindsight("safe", harmless)
             found.append((piece, goal))
@@ -254,9 +257,16 @@ def trainer_for(
     from transformers import Trainer, TrainingArguments
 
     class Hindsight(HindsightLosses, PlannedTraining, Trainer):  # type: ignore[misc]
-        pad_id = tokenizer.pad_token_id
         loss_weights = weights
 
     trls = ("max_length", "activation_checkpointing")
     arguments = {k: v for k, v in recipe.arguments(job).items() if k not in trls}
-    return Hindsight(job=job, model=model, args=TrainingArguments(**arguments), train_dataset=rows)
+    made = Hindsight(
+        job=job,
+        model=model,
+        args=TrainingArguments(**arguments),
+        train_dataset=rows,
+        data_collator=lambda part: {"batch": tuple(collated(part, tokenizer.pad_token_id))},
+    )
+    made.seen = {}
+    return made

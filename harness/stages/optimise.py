@@ -38,7 +38,7 @@ COLUMNS = (
     "length",
     "eos_rate",
     "entropy",
-    "repetitive",
+    "repeating",
     "policy_loss",
     "value_loss",
     "clip_fraction",
@@ -51,7 +51,7 @@ COLUMNS = (
 )
 
 
-@stage(makes=Policy, version=2, later=("early_stop",))
+@stage(makes=Policy, version=3, later=("early_stop",))
 def optimise(
     out: Draft,
     policy: Policy,

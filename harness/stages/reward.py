@@ -42,7 +42,7 @@ REFERENCES = 256  # pairs whose answers fix the scale; Ziegler et al. 2019 use 2
 COLUMNS = ("step", "loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_reward")
 
 
-@stage(makes=RewardModel, version=2)
+@stage(makes=RewardModel, version=3)
 def fit_reward(
     out: Draft,
     policy: Policy,
@@ -76,7 +76,7 @@ def fit_reward(
     fit(out, policy, pairs, Fit(recipe, axis, margin, centre, normalise, held_out, max_length))
 
 
-@stage(makes=RewardModel)
+@stage(makes=RewardModel, version=2)
 def fit_safe_reward(
     out: Draft,
     policy: Policy,

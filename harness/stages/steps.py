@@ -81,7 +81,7 @@ def label_steps(
     out.note(answers=len(found), **dropped)
 
 
-@stage(makes=RewardModel)
+@stage(makes=RewardModel, version=2)
 def fit_step_reward(
     out: Draft,
     policy: Policy,
