@@ -123,7 +123,10 @@ def write_items(sources: Sequence[Path], chosen: Mapping[Key, Path], into: Path)
 
 
 def together(ledgers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one ledger: rows, suites, seeds and provenance of all, each once."""
+    """Return one ledger: rows, suites, seeds, tuning, labelling and provenance of all, each once.
+
+    What no source says is not said here either.
+    """
     first = dict(ledgers[0])
     first["seeds"] = sorted({seed for ledger in ledgers for seed in ledger["seeds"]})
     for name, key in (("methods", "label"), ("suites", "suite")):
@@ -133,14 +136,36 @@ def together(ledgers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 found.setdefault(one[key], one)
         first[name] = list(found.values())
     first["scores"] = {k: v for ledger in reversed(ledgers) for k, v in ledger["scores"].items()}
-    for name in ("judges", "trials"):
-        first[name] = {
-            k: v for ledger in reversed(ledgers) for k, v in ledger.get(name, {}).items()
-        }
+    for name, join in (("judges", judges_of), ("trials", trials_of), ("labelling", labelling_of)):
+        if known := [ledger[name] for ledger in ledgers if name in ledger]:
+            first[name] = join(known)
     first["control"] = list(control_of(ledgers))
     first["provenance"] = provenance_of([ledger["provenance"] for ledger in ledgers])
     first["examples"] = next((x["examples"] for x in ledgers if x["examples"]), [])
     return first
+
+
+def judges_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the judges of all sources, as the first that names one knows it."""
+    return {name: judge for one in reversed(found) for name, judge in one.items()}
+
+
+def trials_of(found: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return what tuning spent, by block and row: machines may have tuned different rows."""
+    spent: dict[str, dict[str, Any]] = {}
+    for one in reversed(found):
+        for block, rows in one.items():
+            spent.setdefault(block, {}).update(rows)
+    return spent
+
+
+def labelling_of(found: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return how judges labelled each set of pairs, with the rows of all sources that read it."""
+    sets: dict[str, dict[str, Any]] = {}
+    for one in (labelled for source in found for labelled in source):
+        mine = sets.setdefault(one["artifact"], {**one, "rows": []})
+        mine["rows"] = list(dict.fromkeys([*mine["rows"], *one["rows"]]))
+    return list(sets.values())
 
 
 def control_of(ledgers: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

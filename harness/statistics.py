@@ -121,11 +121,6 @@ def critical(alpha: float, df: float) -> float:
     return Tails(df).critical(alpha)
 
 
-def detectable(stderr: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Return the minimal detectable effect (t(1 - alpha/2, df) + t(power, df)) * SE."""
-    return Tails(df).detectable(stderr, alpha=alpha, power=power)
-
-
 def estimate(
     value: float,
     stderr: float,

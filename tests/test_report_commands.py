@@ -62,6 +62,23 @@ def test_merging_the_halves_of_a_study_gives_the_whole(whole, halves, tmp_path):
     assert (into / "report.html").is_file()
 
 
+def test_merging_keeps_what_each_machine_tuned_and_how_its_labellers_did(tmp_path):
+    tuned = {"trials": 8.0, "labels": 80.0, "seconds": 4.0}
+    folders = []
+    for label, artifacts in (("best_of_n", ["relabel-1"]), ("dpo", ["relabel-1", "relabel-2"])):
+        labelled = [{"artifact": x, "pairs": 9, "rows": [label]} for x in artifacts]
+        spent = {"hamlet/hamlet": {label: tuned}}
+        given = {"labels": (label,), "trials": spent, "labelling": labelled}
+        folders.append(write_results(tmp_path / label, **given))
+    call("merge", *folders, "--into", tmp_path / "merged")
+    found = json.loads((tmp_path / "merged" / LEDGER).read_text())
+    assert found["trials"] == {"hamlet/hamlet": {"best_of_n": tuned, "dpo": tuned}}
+    assert {one["artifact"]: one["rows"] for one in found["labelling"]} == {
+        "relabel-1": ["best_of_n", "dpo"],
+        "relabel-2": ["dpo"],
+    }
+
+
 def test_a_cell_that_failed_here_and_is_done_there_is_taken_from_there(tmp_path):
     failed = {("dpo", 0): ("failed", "x: broke")}
     bad = write_results(tmp_path / "bad", states=failed, left_out=[("dpo", 0)])

@@ -177,12 +177,13 @@ def test_prompts_that_a_seed_lacks_are_left_out_of_n():
 )
 def test_detectable_difference_between_two_methods_from_seeds_alone(sd, seeds, points):
     stderr = sd * math.sqrt(2 / seeds)
-    assert statistics.detectable(stderr, 2 * (seeds - 1)) == pytest.approx(points, abs=0.06)
+    assert statistics.Tails(2 * (seeds - 1)).detectable(stderr) == pytest.approx(points, abs=0.06)
 
 
 @pytest.mark.parametrize(("n", "points"), [(200, 14.0), (500, 8.9), (805, 7.0), (2000, 4.4)])
 def test_detectable_unpaired_difference_of_two_accuracies(n, points):
-    assert 100 * statistics.detectable(math.sqrt(0.5 / n), 1e9) == pytest.approx(points, abs=0.06)
+    found = statistics.Tails(1e9).detectable(math.sqrt(0.5 / n))
+    assert 100 * found == pytest.approx(points, abs=0.06)
 
 
 def test_holm_agrees_with_statsmodels():
