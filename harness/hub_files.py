@@ -35,23 +35,23 @@ class Remote:
     git: str = ""
 
 
-def resolve(wanted: Wanted, endpoint: str | None) -> str:
+def resolve(wanted: Wanted) -> str:
     """Return the commit that a branch is at; raise ValueError with the remedy where it is none."""
-    commit = str(info_of(wanted, endpoint).sha)
+    commit = str(info_of(wanted).sha)
     if not COMMIT.fullmatch(commit):
         raise ValueError(f"{wanted.key}: the hub answers {commit[:80]!r}, which is no commit")
     return commit
 
 
 def fetch_model_or_dataset(
-    wanted: Wanted, folder: Path, endpoint: str | None, say: Callable[[str], None]
+    wanted: Wanted, folder: Path, say: Callable[[str], None]
 ) -> tuple[list[str], str]:
     """Fetch what is read of a model or dataset; return the files' names and the licence.
 
     What is there with the right digest stays, and a file that was cut off goes on. Raises
     ValueError with the remedy for what cannot be had, and for names that would lead elsewhere.
     """
-    info = info_of(wanted, endpoint)
+    info = info_of(wanted)
     files = chosen(wanted, [remote(sibling) for sibling in info.siblings or ()])
     for file in files:
         inside(folder, file.name)
@@ -63,7 +63,8 @@ def fetch_model_or_dataset(
     if size > free:
         raise ValueError(f"{wanted.key}: {size:,} bytes, and {folder} has {free:,} left; make room")
     for file in lacking:
-        download(wanted, file, folder, endpoint)
+        inside(folder, file.name).unlink(missing_ok=True)
+        download(wanted, file, folder)
         if not is_whole(folder, file):
             inside(folder, file.name).unlink()
             raise ValueError(
@@ -74,11 +75,11 @@ def fetch_model_or_dataset(
     return [file.name for file in files], licence_of(info)
 
 
-def info_of(wanted: Wanted, endpoint: str | None) -> ModelInfo | DatasetInfo:
+def info_of(wanted: Wanted) -> ModelInfo | DatasetInfo:
     """Return what the hub says of a model or dataset at a revision; ValueError with the remedy."""
     from huggingface_hub import HfApi
 
-    api: Any = HfApi(endpoint=endpoint)
+    api: Any = HfApi()
     try:
         found: ModelInfo | DatasetInfo = api.repo_info(
             wanted.name, repo_type=wanted.kind, revision=wanted.revision, files_metadata=True
@@ -88,7 +89,7 @@ def info_of(wanted: Wanted, endpoint: str | None) -> ModelInfo | DatasetInfo:
     return found
 
 
-def download(wanted: Wanted, file: Remote, folder: Path, endpoint: str | None) -> None:
+def download(wanted: Wanted, file: Remote, folder: Path) -> None:
     """Fetch one file, going on where a former try was cut off; the client shows its progress."""
     from huggingface_hub import hf_hub_download
 
@@ -99,7 +100,6 @@ def download(wanted: Wanted, file: Remote, folder: Path, endpoint: str | None) -
             repo_type=wanted.kind,
             revision=wanted.revision,
             local_dir=folder,
-            endpoint=endpoint,
         )
     except Exception as error:  # as above
         raise unavailable(wanted, error) from None
@@ -107,14 +107,12 @@ def download(wanted: Wanted, file: Remote, folder: Path, endpoint: str | None) -
 
 def unavailable(wanted: Wanted, error: Exception) -> ValueError:
     """Return the error that says what could not be fetched, why, and what to do."""
-    page = f"https://huggingface.co/{'datasets/' if wanted.kind == 'dataset' else ''}{wanted.name}"
-    kind = " --repo-type dataset" if wanted.kind == "dataset" else ""
     why = f"{type(error).__name__}: {one_line(str(error))[:300]}"
     return ValueError(
-        f"{wanted.key} could not be fetched ({why}). Check name and revision at {page}; where it "
-        "is gated or private, accept its terms there and run `hf auth login`; HF_HUB_OFFLINE must "
-        f"not be set. By hand: `hf download {wanted.name}{kind} --revision {wanted.revision} "
-        "--local-dir FOLDER`, then write path = FOLDER in the study"
+        f"{wanted.key} could not be fetched ({why}). Check name and revision at {wanted.page}; "
+        "where it is gated or private, accept its terms there and run `hf auth login`; "
+        f"HF_HUB_OFFLINE must not be set. By hand: `{wanted.download} --local-dir FOLDER`, then "
+        "write path = FOLDER in the study"
     )
 
 

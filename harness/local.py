@@ -87,7 +87,16 @@ def local_file(path: str | Path, digests: Digests = DIGESTS) -> LocalFile:
     found = Path(path).expanduser()
     if not found.is_file():
         raise FileNotFoundError(f"no file {found.absolute()}; give the path of an existing file")
-    return LocalFile(digests.of(found), str(found.resolve()))
+    return LocalFile(digests.of(found), str(lying(found)))
+
+
+def lying(path: Path) -> Path:
+    """Return where a file or folder lies: links of folders followed, a file's own link not.
+
+    The hub's cache keeps `rows.jsonl` as a link to a file that is named by its digest, and what
+    kind of rows a file has is known by its name.
+    """
+    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def local_folder(path: str | Path, digests: Digests = DIGESTS) -> LocalFolder:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.local import DIGESTS
+from harness.local import DIGESTS, file_digest
 from harness.study_file import InputError
 
 MANIFEST = "mirror.json"
@@ -100,17 +100,14 @@ class Mirror:
         for name, about in one.files.items():
             yield self.root / one.folder / name, str(about["sha256"])
 
-    def drop_damaged(self) -> list[str]:
-        """Forget inputs of which a file is missing or has other bytes; return a line for each."""
-        lines = []
-        for key, one in list(self.kept.items()):
-            for file, sha256 in self.files(one):
-                if file.is_file() and DIGESTS.of(file) == sha256:
-                    continue
-                lines.append(f"{file} is not as {MANIFEST} lists it, and is had anew")
-                file.unlink(missing_ok=True)
-                self.kept.pop(key, None)
-        return lines
+    def damaged(self) -> dict[Path, str]:
+        """Return the files that are missing or have other bytes, each with its input's key."""
+        return {
+            file: key
+            for key, one in self.kept.items()
+            for file, sha256 in self.files(one)
+            if not file.is_file() or file_digest(file) != sha256
+        }
 
     def keep(self, one: Kept) -> None:
         """Add an input, or files of one, and write the manifest; whole or not at all."""

@@ -26,7 +26,8 @@ def prepare(
 ) -> None:
     """Fetch every model, dataset, judge and benchmark of a study into one folder, a mirror.
 
-    Stopped, it goes on where it was when run again. Branches are pinned to commits in STUDY.lock.
+    Stopped, it goes on where it was when run again. Branches are pinned to commits in STUDY.lock,
+    beside the study, or in the current folder for a shipped one.
     Then `run STUDY --mirror DIR` works without network, with the same ids.
     """
     from harness.prepare import Preparing, opened

@@ -1,6 +1,7 @@
 """See before any work that what a study reads is there with the bytes it should have.
 
-That it is there, planning has seen. Bytes are compared with a mirror's manifest, or with the digest
+That it is there, planning has seen. Bytes are read anew, since a remembered digest says nothing of
+what a disk has done to them since, and compared with a mirror's manifest, or with the digest
 by which the hub's cache names a file; other local files have no digest but the one planned with.
 """
 
@@ -11,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.hub_files import git_digest
-from harness.local import DIGESTS, model_files
+from harness.local import file_digest, model_files
 from harness.mirror import MANIFEST, Mirror
 from harness.study import Study
-from harness.study_sources import PACKAGE, inputs_of
+from harness.study_sources import inputs_of, is_brought
 
 AGAIN = "copy the mirror again, or prepare it again where there is a network"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,7 +43,7 @@ def files_read(study: Study) -> Iterator[Path]:
     """Yield every file that a study reads and the program does not bring, links followed."""
     for one in inputs_of(study):
         path = Path(one.path)
-        if path.is_relative_to(PACKAGE):
+        if is_brought(path):
             continue
         for file in model_files(path) if one.is_model else [path]:
             yield file.resolve()
@@ -57,7 +58,7 @@ def mirrored(file: Path, mirror: Mirror, listed: dict[Path, str]) -> str:
         )
     if file not in listed:
         return f"{file} is not in {MANIFEST}: it is no part of the mirror; delete it"
-    found = DIGESTS.of(file)
+    found = file_digest(file)
     if found == listed[file]:
         return ""
     said = listed[file][:12]
@@ -69,7 +70,7 @@ def cached(file: Path) -> str:
     if file.parent.name != "blobs":
         return ""
     if SHA256.fullmatch(file.name):
-        found = DIGESTS.of(file)
+        found = file_digest(file)
     elif SHA1.fullmatch(file.name):
         found = git_digest(file)
     else:

@@ -2,7 +2,8 @@
 
 The study is planned on the mirror, and what the plan lacks is fetched, until it lacks nothing: what
 is fetched is what a run will look for. What the study names by path is copied too. One that was
-stopped goes on where it was; what is there with its digest is not fetched again.
+stopped goes on where it was; what is there with its digest is not fetched again. A mirror may hold
+what other studies read: that is left as it is, and told of where it is damaged.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.hub_files import fetch_model_or_dataset, resolve
-from harness.local import file_digest, model_files
+from harness.local import file_digest, lying, model_files
 from harness.mirror import MANIFEST, Kept, Mirror, listed, slot
 from harness.sources import COMMIT, Search, Wanted
 from harness.study import Study
-from harness.study_file import SHIPPED, InputError, Overrides, StudyError, locate, override, read
-from harness.study_sources import PACKAGE, Used, inputs_of, lock_file, read_lock, write_lock
+from harness.study_file import InputError, Overrides, StudyError, locate, override, read
+from harness.study_sources import Used, inputs_of, is_brought, lock_file, read_lock, write_lock
 
 ROUNDS = 10  # a plan that lacks something new after so many will not come to an end
 
@@ -29,16 +30,19 @@ ROUNDS = 10  # a plan that lacks something new after so many will not come to an
 class Preparing:
     """One prepare: the study and its options, the mirror that is filled, and how it is told.
 
-    `endpoint` is another hub. With `update` branches are looked up anew, not taken as pinned.
+    With `update` branches are looked up anew, not taken as pinned. `damaged` are files that are
+    not as the manifest lists them, with the keys of their inputs, and `dropped` the inputs that are
+    fetched anew for that.
     """
 
     name: str
     mirror: Mirror
     overrides: Overrides = field(default_factory=Overrides)
     plugins: tuple[Path, ...] = ()
-    endpoint: str | None = None
     update: bool = False
     say: Callable[[str], None] = print
+    damaged: dict[Path, str] = field(default_factory=dict)
+    dropped: dict[str, Kept] = field(default_factory=dict)
 
     def run(self) -> None:
         """Fill the mirror, and pin branches in the study's lock.
@@ -47,13 +51,11 @@ class Preparing:
         how to get it; what could be had is kept.
         """
         file = locate(self.name)
-        for line in self.mirror.drop_damaged():
-            self.say(line)
-        before = {**self.mirror.commits, **read_lock(lock_file(file))}
-        if self.update:
-            self.mirror.commits.clear()
+        self.damaged = self.mirror.damaged()
+        locked = read_lock(lock_file(file))
+        before = {**self.mirror.commits, **locked}
         pinned = {} if self.update else dict(before)
-        search = Search(self.mirror, pinned, file.parent, notes=True)
+        search = Search(self.mirror, pinned, file.parent, notes=True, anew=self.update)
         study = self.complete(search)
         self.keep_paths(study)
         commits = {key: at.revision for key, at in search.found.items() if key != at.key}
@@ -62,9 +64,11 @@ class Preparing:
                 self.say(f"{key} moved from {before[key][:12]} to {commit[:12]}")
         self.mirror.commits |= commits
         self.mirror.write()
-        if commits and file.parent.resolve() != SHIPPED.resolve():
-            write_lock(lock_file(file), {**before, **commits})
+        if commits:
+            write_lock(lock_file(file), {**locked, **commits})
         self.prove(study)
+        for left, key in self.damaged.items():
+            self.say(f"{left} is not as {MANIFEST} lists it; prepare the study that reads {key}")
 
     def complete(self, search: Search) -> Study:
         """Return the study, planned on a mirror that lacks nothing after what is fetched here."""
@@ -73,11 +77,11 @@ class Preparing:
             self.shelve(search)
             for known in (search.missing, search.found, search.folders):
                 known.clear()
-            try:
-                return Study.load(self.name, self.overrides, self.plugins, search)
-            except StudyError as error:
-                ours = StudyError(search.problems()).problems
-                others = [problem for problem in error.problems if problem not in ours]
+            study, others = self.plan(search)
+            if self.is_renewed(study, search):
+                continue
+            if study is not None:
+                return study
             if others:
                 raise StudyError(others)
             lost = [one.wanted for key, one in search.missing.items() if key not in failed]
@@ -89,6 +93,31 @@ class Preparing:
             if not lost:
                 break
         raise StudyError([*failed.values()] or search.problems())
+
+    def plan(self, search: Search) -> tuple[Study | None, list[str]]:
+        """Return the study, or what is wrong with it besides what the mirror lacks."""
+        try:
+            return Study.load(self.name, self.overrides, self.plugins, search), []
+        except StudyError as error:
+            ours = StudyError(search.problems()).problems
+            return None, [problem for problem in error.problems if problem not in ours]
+
+    def is_renewed(self, study: Study | None, search: Search) -> bool:
+        """Delete damaged files that the study reads, for the next plan to lack; False for none."""
+        keys = {at.key for at in search.folders.values()}
+        read = {Path(one.path) for one in inputs_of(study)} if study else set()
+        own = [
+            file
+            for file, key in self.damaged.items()
+            if key in keys or not read.isdisjoint({lying(file), lying(file.parent)})
+        ]
+        for file in own:
+            self.say(f"{file} is not as {MANIFEST} lists it, and is had anew")
+            file.unlink(missing_ok=True)
+            key = self.damaged.pop(file)
+            if key in keys and key in self.mirror.kept:
+                self.dropped[key] = self.mirror.kept.pop(key)
+        return bool(own)
 
     def shelve(self, search: Search) -> None:
         """Give the folder of each suite's benchmarks a place in the mirror, for what it lacks."""
@@ -111,16 +140,23 @@ class Preparing:
         if wanted.kind == "benchmark":
             copies = importlib.import_module("evals.benchmark_copies")  # stands above the harness
             self.say(f"benchmark {wanted.name}")
+            lost = [file for file in self.damaged if not file.is_file()]
             copies.fetch([wanted.name], search.spare.get(wanted.revision, wanted.revision))
+            for file in lost:
+                if file.is_file():
+                    del self.damaged[file]
             return
         if not COMMIT.fullmatch(wanted.revision):
-            commit = resolve(wanted, self.endpoint)
+            commit = resolve(wanted)
             search.commits = {**search.commits, wanted.key: commit}
             self.mirror.commits[wanted.key] = commit
             self.say(f"{wanted.key} is {commit}")
             wanted = replace(wanted, revision=commit)
+        if wanted.key in self.dropped:  # what other studies read of it too
+            patterns = (*wanted.patterns, *self.dropped[wanted.key].patterns)
+            wanted = replace(wanted, patterns=tuple(dict.fromkeys(patterns)))
         folder = self.mirror.folder_of(wanted.kind, wanted.name, wanted.revision)
-        files, licence = fetch_model_or_dataset(wanted, folder, self.endpoint, self.say)
+        files, licence = fetch_model_or_dataset(wanted, folder, self.say)
         place = str(folder.relative_to(self.mirror.root))
         found = listed(folder, files)
         self.mirror.keep(
@@ -128,9 +164,14 @@ class Preparing:
         )
 
     def keep_paths(self, study: Study) -> None:
-        """Copy what the study names by path, and list it with what was fetched to its shelf."""
+        """Copy what the study names by path, and list it with what was fetched to its shelf.
+
+        Raises StudyError for what is read and that nothing names by path.
+        """
         root = self.mirror.root.resolve()
-        places = {w: (study.search.beside / w).resolve() for w in study.search.placed}
+        written = sorted(study.search.placed)
+        places = {w: lying(study.search.beside / w) for w in written}
+        stray = []
         shelves = {written: root / slot(written) for written in places}
         for one in inputs_of(study):
             path = Path(one.path)
@@ -143,8 +184,11 @@ class Preparing:
             elif shelf is not None:
                 self.note(shelf, [str(path.relative_to(shelves[shelf]))])
                 self.mirror.paths.setdefault(shelf, slot(shelf))
-            elif not path.is_relative_to(PACKAGE):
-                self.say(f"{path} is read and not copied, since no `path` names it; carry it along")
+            elif not is_brought(path):
+                stray.append(f"{path} is read, and no `path` of the study names it, so that a ")
+        if stray:
+            remedy = "mirror cannot hold it: have its plugin take it by a setting called path"
+            raise StudyError([line + remedy for line in stray])
         self.mirror.write()
 
     def copy(self, one: Used, written: str, place: Path) -> None:
@@ -157,6 +201,8 @@ class Preparing:
             target = shelf / name
             if target.is_file() and file_digest(target) == file_digest(file):
                 continue
+            if self.damaged.pop(target, None):
+                self.say(f"{target} is not as {MANIFEST} lists it, and is copied anew")
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{target.name}.part")
             shutil.copyfile(file, part)
@@ -210,10 +256,13 @@ def opened(to: Path) -> Mirror:
 
 
 def written_paths(value: object) -> list[str]:
-    """Return every `path` in the tables of a study, as written."""
+    """Return every `path` in the tables of a study as written, an assistant's folder too."""
     if not isinstance(value, dict):
         return []
     own = [value["path"]] if isinstance(value.get("path"), str) else []
+    assistant = value.get("assistant")
+    if isinstance(assistant, str) and assistant not in ("", "base") and "@" not in assistant:
+        own.append(assistant)
     return own + [path for inner in value.values() for path in written_paths(inner)]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.local import LocalFile, local_file
-from harness.sources import is_absent, is_awaited, is_partial, lacking, no_digest
+from harness.sources import is_absent, is_of_hub, is_partial, lacking, no_digest
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 EXAMPLE = '{"prompt": "...", "chosen": "...", "rejected": "..."}'
@@ -104,7 +104,7 @@ def files_in(place: str | Path, pattern: str) -> tuple[LocalFile, ...]:
     folder = Path(place).expanduser()
     if is_absent(folder):
         return (LocalFile(no_digest(f"{folder} {pattern}"), str(folder)),)
-    if not folder.is_dir() and not is_awaited(folder):
+    if not folder.is_dir() and not is_of_hub(folder):
         return (local_file(folder),)
     found = tuple(local_file(file) for file in sorted(folder.glob(pattern)) if file.is_file())
     if not found or is_partial(folder, pattern):

@@ -49,6 +49,17 @@ class Wanted:
 
         return key_of(self.kind, self.name, self.revision)
 
+    @property
+    def page(self) -> str:
+        """The page of a model or dataset on the hub."""
+        return f"https://huggingface.co/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+    @property
+    def download(self) -> str:
+        """The command of the hub's client that fetches a model or dataset."""
+        kind = " --repo-type dataset" if self.kind == "dataset" else ""
+        return f"hf download {self.name}{kind} --revision {self.revision}"
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -62,24 +73,26 @@ class Lost:
 class Search:
     """What one study looks for, where, and what of it was found and was not.
 
-    `commits` are the commits that branches of the hub were pinned to, by `Wanted.key`; `beside` is
-    the study's folder. Folders in `spare` are looked into where a benchmark is not in the one that
-    the study names. Without `notes` a missing input is raised at once. `asker` is the table of the
-    study that is read just now. `absent` has where paths would lie that are not there, by the line
-    that says so.
+    `commits` are the commits that branches of the hub were pinned to, by `Wanted.key`; with `anew`
+    those that the mirror was made with do not count. `beside` is the study's folder, and `placed`
+    the paths that it names. Folders in `spare` are looked into where a benchmark is not in the one
+    that the study names. Without `notes` a missing input is raised at once. `asker` is the table of
+    the study that is read just now. `absent` has where paths would lie that are not there, by the
+    line that says so.
     """
 
     mirror: Mirror | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
     beside: Path = field(default_factory=Path)
     notes: bool = False
+    anew: bool = False
     asker: str = ""
     spare: Mapping[str, str] = field(default_factory=dict)
     found: dict[str, Wanted] = field(default_factory=dict)
     missing: dict[str, Lost] = field(default_factory=dict)
     folders: dict[Path, Wanted] = field(default_factory=dict)
     absent: dict[str, Path] = field(default_factory=dict)
-    placed: dict[str, str] = field(default_factory=dict)
+    placed: set[str] = field(default_factory=set)
 
     def problems(self) -> list[str]:
         """Return a line for each input that was not found."""
@@ -96,7 +109,7 @@ class Search:
 
     def place(self, written: str) -> Path:
         """Return where a path that a study names lies: the mirror's copy, or beside the study."""
-        self.placed[written] = str(self.beside / written)
+        self.placed.add(written)
         copied = self.mirror.copy_of(written) if self.mirror else None
         return copied or self.beside / written
 
@@ -165,11 +178,11 @@ def hub_place(kind: Literal["model", "dataset"], name: str, revision: str | None
     wanted = Wanted(kind, name, revision or "main")
     commit = commit_of(search, wanted)
     if commit is None:
-        pages = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{name}"
         message = (
             f"hub = {name!r} needs revision = the commit, 40 hexadecimal digits, not {revision!r}: "
-            f"names such as main move. Commits: {pages}/commits/main. Where there is a network, "
-            "`run_matrix.py prepare STUDY --to DIR` pins names beside the study"
+            f"names such as main move. Commits: {wanted.page}/commits/main. Write one in the "
+            f"study, or add --set {setting_for(search.asker, wanted)}; where there is a network, "
+            "`run_matrix.py prepare STUDY --to DIR` pins it in STUDY.lock"
         )
         search.lost(wanted, ValueError(message))
         return None
@@ -184,6 +197,14 @@ def hub_place(kind: Literal["model", "dataset"], name: str, revision: str | None
     return folder
 
 
+def setting_for(asker: str, wanted: Wanted) -> str:
+    """Return the override that pins a model or dataset which a table of the study names."""
+    if wanted.kind == "model" and asker.startswith("datasets."):
+        return f"{asker}.assistant={wanted.name}@COMMIT"
+    table = asker.replace("evaluation.suites.", "evaluation.settings.") or "TABLE"
+    return f"{table}.revision=COMMIT"
+
+
 def commit_of(search: Search, wanted: Wanted) -> str | None:
     """Return the commit of a revision; None for a branch that nothing has pinned."""
     if COMMIT.fullmatch(wanted.revision):
@@ -191,7 +212,7 @@ def commit_of(search: Search, wanted: Wanted) -> str | None:
     if not BRANCH.fullmatch(wanted.revision):
         return None
     pinned = search.commits.get(wanted.key)
-    if pinned is None and search.mirror is not None:
+    if pinned is None and search.mirror is not None and not search.anew:
         pinned = search.mirror.commit_of(wanted.key)
     return pinned if pinned is not None and COMMIT.fullmatch(pinned) else None
 
@@ -213,13 +234,12 @@ def not_here(search: Search, at: Wanted, folder: Path) -> str:
             f"the mirror {search.mirror.root} has no {at.kind} {at.name} at {at.revision[:12]}; "
             "where there is a network, run `run_matrix.py prepare STUDY --to DIR` on it again"
         )
-    kind = " --repo-type dataset" if at.kind == "dataset" else ""
     what = f"the dataset {at.name}" if at.kind == "dataset" else f"hub = {at.name!r}"
     return (
         f"{what} at {at.revision[:12]} is not on this machine, in {folder}. Where there is a "
-        f"network, run `hf download {at.name}{kind} --revision {at.revision}`; for a machine "
-        "without one, `run_matrix.py prepare STUDY --to DIR` makes a folder to carry, or add "
-        "`--local-dir FOLDER`, copy the folder and write path = its place instead"
+        f"network, run `{at.download}`; for a machine without one, `run_matrix.py prepare STUDY "
+        "--to DIR` makes a folder to carry, or add `--local-dir FOLDER`, copy the folder and write "
+        "path = its place instead"
     )
 
 
@@ -238,8 +258,8 @@ def dataset_place(name: str, revision: str | None) -> Path:
     return awaited
 
 
-def is_awaited(folder: Path) -> bool:
-    """Say whether a folder stands for a dataset that is missing."""
+def is_of_hub(folder: Path) -> bool:
+    """Say whether a folder is that of an input of the hub, be it here or missing."""
     return folder in current().folders
 
 

@@ -1,28 +1,30 @@
 """What a study reads from outside: where it looks, the commits it is pinned to, what it has used.
 
-Names such as `main` move. `prepare` pins them to commits in a lock, a file beside the study, or in
-the results of a shipped one; a study that names commits itself needs none.
+Names such as `main` move. `prepare` pins them to commits in a lock: a file beside the study, or in
+the folder where one works for a shipped study. A study that names commits itself needs none.
 """
 
 from __future__ import annotations
 
 import json
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.local import LocalFile, LocalFolder
+from harness.local import LocalFile, LocalFolder, lying
 from harness.mirror import Mirror, write_whole
 from harness.run import in_order
 from harness.sources import COMMIT, Search
-from harness.study_file import InputError
+from harness.study_file import SHIPPED, InputError
 
 if TYPE_CHECKING:
     from harness.study import Study
 
 USED = "inputs.json"
-PACKAGE = Path(__file__).resolve().parents[1]
+PROGRAM = Path(__file__).resolve().parents[1]
+BROUGHT = tuple(PROGRAM / name for name in ("harness", "methods", "evals"))
 
 
 def search_for(file: Path, raw: Mapping[str, Any]) -> Search:
@@ -36,8 +38,12 @@ def search_for(file: Path, raw: Mapping[str, Any]) -> Search:
 
 
 def lock_file(file: Path) -> Path:
-    """Return where the commits stand that `prepare` pinned a study's names to."""
-    return file.with_suffix(".lock")
+    """Return where the commits stand that `prepare` pinned a study's names to.
+
+    That is beside the study, and for a shipped one in the current folder.
+    """
+    shipped = file.parent.resolve() == SHIPPED.resolve()
+    return Path(f"{file.stem}.lock") if shipped else file.with_suffix(".lock")
 
 
 def read_lock(file: Path) -> dict[str, str]:
@@ -100,33 +106,51 @@ def used(study: Study) -> dict[str, dict[str, str]]:
     """Return what a study reads, by name: the commit, where it is of the hub, and the SHA-256.
 
     Names say where something comes from and not where it lies, so that a run from a mirror and one
-    from the hub's cache say the same.
+    from the hub's cache say the same. One that is read at two commits is named with them. Raises
+    InputError where two files would have one name.
     """
     names = names_of(study.search)
-    said: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for one in inputs_of(study):
         path = Path(one.path)
-        if path.is_relative_to(PACKAGE):
-            continue  # comes with the program, whose version is known
+        if is_brought(path):
+            continue
         name, revision = names.get(path) or (written_name(study.search, path), "")
-        said[name] = {"revision": revision, "sha256": one.sha256}
-    return dict(sorted(said.items()))
+        if found.setdefault(name, {}).setdefault(revision, one.sha256) != one.sha256:
+            raise InputError(
+                f"{path}: two inputs with different bytes are both called {name!a} in {USED}; "
+                "rename one of them"
+            )
+    return {
+        f"{name}@{revision}" if len(at) > 1 and revision else name: {
+            "revision": revision,
+            "sha256": sha256,
+        }
+        for name, at in sorted(found.items())
+        for revision, sha256 in sorted(at.items())
+    }
+
+
+def is_brought(path: Path) -> bool:
+    """Say whether a file or folder comes with the program or a plugin, whose version is known."""
+    installed = (Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib"))
+    return any(path.is_relative_to(folder) for folder in (*BROUGHT, *installed))
 
 
 def names_of(search: Search) -> dict[Path, tuple[str, str]]:
-    """Return name and commit of the hub's folders and of the files in them, links followed."""
+    """Return name and commit of the hub's folders and of the files in them, by where they lie."""
     found = {}
     for folder, at in search.folders.items():
-        found[folder.resolve()] = (at.name, at.revision)
-        for file in folder.rglob("*") if at.kind == "dataset" else ():
-            found[file.resolve()] = (f"{at.name}/{file.relative_to(folder)}", at.revision)
+        found[lying(folder)] = (at.name, at.revision)
+        for file in folder.rglob("*"):
+            found[lying(file)] = (f"{at.name}/{file.relative_to(folder)}", at.revision)
     return found
 
 
 def written_name(search: Search, path: Path) -> str:
     """Return a local file's name as the study writes it, or its own where it writes none."""
-    for written in search.placed:
-        place = search.place(written).resolve()
+    for written in sorted(search.placed):
+        place = lying(search.place(written))
         if path.is_relative_to(place):
             return str(Path(written) / path.relative_to(place))
     return path.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -18,13 +19,15 @@ from typer.testing import CliRunner
 
 from evals.prompt_sets import SETS
 from harness.commands import main
+from harness.local import DIGESTS
 from harness.mirror import Mirror
 from harness.preflight import preflight
 from harness.prepare import Preparing, ids_of, opened
+from harness.row_files import rows_of
 from harness.sources import Search, Wanted, fits, hub_place, searching
 from harness.study import Study
 from harness.study_file import InputError, Overrides, StudyError
-from harness.study_sources import changes, lock_file, record, used
+from harness.study_sources import changes, inputs_of, lock_file, record, used
 
 FIRST, SECOND, ROWS = "a" * 40, "c" * 40, "b" * 40
 STUDY = f"""
@@ -84,6 +87,9 @@ def hub(weights, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with fake_hub.serving() as served:
+        template = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         served.add_folder("models", "org/tiny", FIRST, weights)
         served.repositories["models/org/tiny"].commits[FIRST]["pytorch_model.bin"] = b"pickle"
         files = {"data/train-0.jsonl": rows(30), "data/train-1.jsonl": rows(30, 30)}
@@ -126,7 +132,7 @@ def no_network():
 def prepared(file: Path, to: Path, hub, **options) -> tuple[Mirror, list[str]]:
     """Return the mirror that `prepare` fills from a hub, and what it said."""
     said: list[str] = []
-    one = Preparing(str(file), opened(to), endpoint=hub.url, say=said.append, **options)
+    one = Preparing(str(file), opened(to), say=said.append, **options)
     one.run()
     return one.mirror, said
 
@@ -165,6 +171,134 @@ def test_a_study_planned_from_a_mirror_has_the_ids_of_one_planned_from_the_hubs_
         assert ids_of(online) == ids_of(from_mirror)
         assert used(online) == used(from_mirror)
         assert preflight(online) == []
+
+
+def test_rows_are_read_from_the_hubs_cache_where_files_are_links_to_digests(
+    file, hub, weights, tmp_path
+):
+    files = hub.repositories["datasets/org/rows"].commits[ROWS]
+    cached(weights, tmp_path / "empty", files)
+    file.write_text(STUDY.replace('"main"', f'"{FIRST}"'))
+    study = Study.load(file)
+    read = [Path(one.path) for one in inputs_of(study) if "train-" in one.path]
+    assert all(path.is_symlink() for path in read)
+    found = [row for path in read for _, row in rows_of(path)]
+    assert found == [json.loads(line) for line in (rows(30) + rows(30, 30)).splitlines()]
+    assert used(study)["org/rows/data/train-1.jsonl"]["revision"] == ROWS
+
+
+@pytest.mark.slow
+def test_a_study_runs_from_the_hubs_cache(file, hub, weights, tmp_path):
+    cached(weights, tmp_path / "empty", hub.repositories["datasets/org/rows"].commits[ROWS])
+    file.write_text(STUDY.replace('"main"', f'"{FIRST}"'))
+    line = ["run", str(file), "--store", str(tmp_path / "store"), "--results", str(tmp_path)]
+    with no_network():
+        made = CliRunner().invoke(main, [*line, "--workers", "0"])
+    assert made.exit_code == 0, made.output
+    assert "1 done" in made.output
+
+
+def test_the_branches_of_a_shipped_study_are_pinned_where_one_works(
+    file, hub, weights, tmp_path, monkeypatch
+):
+    for module in ("study_file", "study_sources"):
+        monkeypatch.setattr(f"harness.{module}.SHIPPED", file.parent)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    cached(weights, tmp_path / "empty", hub.repositories["datasets/org/rows"].commits[ROWS])
+    with pytest.raises(StudyError, match=r"--set bases\.x\.revision=COMMIT"):
+        Study.load("carried")
+    pinned = Overrides(settings=(f"bases.x.revision={FIRST}",))
+    prepared("carried", tmp_path / "mirror", hub)
+    assert [path.name for path in work.iterdir()] == ["carried.lock"]
+    assert not (file.parent / "carried.lock").exists()
+    assert ids_of(Study.load("carried")) == ids_of(Study.load("carried", pinned))
+
+
+def test_an_assistant_and_rows_of_a_cache_given_by_folder_are_carried_along(
+    file, hub, weights, tmp_path
+):
+    files = hub.repositories["datasets/org/rows"].commits[ROWS]
+    cached(weights, tmp_path / "empty", files)
+    write_policy(file.parent / "critic", seed=1)
+    snapshot = tmp_path / "empty" / "datasets--org--rows" / "snapshots" / ROWS
+    by_folder = f'path = {json.dumps(str(snapshot))}\nassistant = "critic"\nreserved = 0.5'
+    text = STUDY.replace(f'revision = "{ROWS}"', by_folder)
+    file.write_text(text.replace('plugin = "contains"\nword = "zero"', 'plugin = "fitted"'))
+    mirror, said = prepared(file, tmp_path / "mirror", hub)
+    assert not [line for line in said if "is read" in line]
+    read = mirror.kept["path critic@"].files
+    assert {"config.json", "model.safetensors"} <= set(read)
+    assert set(tree(mirror.copy_of("critic"))) == set(read)
+    shutil.rmtree(file.parent / "critic")
+    shutil.rmtree(tmp_path / "empty")
+    assert preflight(carried(file, mirror.root)) == []
+
+
+def test_what_is_read_and_no_path_names_is_a_problem_and_no_complete_mirror(
+    file, hub, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Search, "place", lambda self, written: self.beside / written)
+    with pytest.raises(StudyError, match=r"xstest.jsonl is read, and no `path`"):
+        prepared(file, tmp_path / "mirror", hub)
+
+
+def test_inputs_at_two_commits_are_recorded_as_two(file, hub, tmp_path):
+    other = tmp_path / "other"
+    write_policy(other, seed=1)
+    hub.add_folder("models", "org/tiny", SECOND, other)
+    base = f'[bases.y]\nhub = "org/tiny"\nrevision = "{FIRST}"\n\n[datasets.hub]'
+    file.write_text(STUDY.replace("[datasets.hub]", base))
+    mirror, _ = prepared(file, tmp_path / "mirror", hub)
+    said = used(carried(file, mirror.root))
+    assert said[f"org/tiny@{FIRST}"]["revision"] == FIRST
+    assert said[f"org/tiny@{SECOND}"]["revision"] == SECOND
+    assert said[f"org/tiny@{FIRST}"]["sha256"] != said[f"org/tiny@{SECOND}"]["sha256"]
+    assert "org/tiny" not in said
+
+
+def test_bytes_that_rot_without_a_trace_are_seen_though_digests_are_remembered(file, hub, tmp_path):
+    mirror, _ = prepared(file, tmp_path / "mirror", hub)
+    rotten = mirror.folder_of("model", "org/tiny", FIRST) / "model.safetensors"
+    study = carried(file, mirror.root)
+    before, stat = DIGESTS.of(rotten), rotten.stat()
+    with rotten.open("r+b") as opened_:
+        opened_.seek(stat.st_size - 1)
+        opened_.write(bytes([rotten.read_bytes()[-1] ^ 1]))
+    os.utime(rotten, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert DIGESTS.of(rotten) == before
+    (problem,) = preflight(study)
+    assert f"{rotten} has changed" in problem
+
+
+def test_another_study_of_a_mirror_keeps_its_pins_and_its_files(file, hub, weights, tmp_path):
+    hub.add_folder("models", "org/second", FIRST, weights)
+    first = file.read_text().replace("train-*", "train-0")
+    file.write_text(first)
+    other = file.with_name("other.toml")
+    other.write_text(STUDY.replace("org/tiny", "org/second").replace('"carried"', '"other"'))
+    prepared(other, tmp_path / "mirror", hub)
+    lock_file(other).unlink()
+    prepared(file, tmp_path / "mirror", hub)
+    assert set(json.loads(lock_file(file).read_text())["commits"]) == {"model org/tiny@main"}
+    mirror, _ = prepared(file, tmp_path / "mirror", hub, update=True)
+    assert set(mirror.commits) == {"model org/tiny@main", "model org/second@main"}
+    damaged = mirror.folder_of("model", "org/second", FIRST) / "config.json"
+    damaged.write_text("{}")
+    shared = mirror.folder_of("dataset", "org/rows", ROWS) / "data" / "train-1.jsonl"
+    shared.unlink()
+    mirror, said = prepared(file, tmp_path / "mirror", hub)
+    assert damaged.read_text() == "{}"
+    told = (
+        f"{damaged} is not as mirror.json lists it; prepare the study that reads model org/second"
+    )
+    assert any(line.startswith(told) for line in said)
+    assert shared.read_bytes() == rows(30, 30)
+    assert any("config.json has changed" in line for line in preflight(carried(other, mirror.root)))
+    prepared(other, tmp_path / "mirror", hub)
+    assert preflight(carried(other, mirror.root)) == []
+    assert preflight(carried(file, mirror.root)) == []
 
 
 def test_only_what_is_read_is_fetched_once_and_the_manifest_has_its_digests(file, hub, tmp_path):
