@@ -104,6 +104,26 @@ def test_a_policy_that_is_its_reference_starts_at_the_known_loss(
     assert step(made, rows).item() == pytest.approx(golden, rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["sigmoid", "sigmoid_norm", "simpo", "ipo", "ipo_sum"])
+def test_the_curve_shows_how_far_ahead_the_loss_sees_the_better_answers(reference, tmp_path, loss):
+    config = {"loss_type": ["sigmoid" if loss in ("simpo", "ipo_sum") else loss]}
+    made, rows = trainer(reference, tmp_path, pairs(), variant=Variant(loss), **config)
+    moved(made.model)
+    start = load_policy(reference)
+    side = {}
+    for name in ("chosen_ids", "rejected_ids"):
+        side[name] = sums(made.model, rows, name)
+        if loss != "simpo":
+            side[name] = side[name] - sums(start, rows, name)
+        if loss in ("sigmoid_norm", "simpo", "ipo"):
+            side[name] = side[name] / torch.tensor([len(row[name]) for row in rows])
+    lead = side["chosen_ids"] - side["rejected_ids"]
+    step(made, rows)
+    shown = made._metrics["train"]
+    assert shown["rewards/margins"][-1] == pytest.approx(0.1 * lead.mean().item(), rel=1e-3)
+    assert shown["rewards/accuracies"][-1] == (lead > 0).float().mean().item()
+
+
 def test_at_the_start_every_pair_is_a_tie_to_the_bit_and_counts_one_half(make, tmp_path):
     data, out = make(tiny_pairs(n=20, seed=0)), Draft(tmp_path)
     prefer.body(out, make(tiny_policy(seed=0)), data, batch_size=6, learning_rate=0.0, seed=0)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 PreferenceLoss = Literal["sigmoid", "hinge", "ipo", "ipo_sum", "robust", "sigmoid_norm", "simpo"]
 LOGISTIC = ("sigmoid", "sigmoid_norm", "simpo")  # -log s of something: they take soft labels
+PER_TOKEN = ("sigmoid_norm", "simpo", "ipo")  # losses that compare means over tokens
 OURS = ("ipo_sum", "simpo")  # losses that TRL's DPOTrainer lacks
 
 COLUMNS = (
@@ -54,7 +55,7 @@ COLUMNS = (
 )
 
 
-@stage(makes=Policy)
+@stage(makes=Policy, version=2)
 def prefer(
     out: Draft,
     reference: Policy,
@@ -133,15 +134,22 @@ class Variant:
 
     def of(self, beta: float, answers: Answers, p1: Tensor) -> Tensor:
         """Return the mean loss of the pairs, (), without `nll`; p1: (pairs,)."""
+        lead = self.lead(answers)
+        if self.loss == "ipo_sum":
+            return ipo(lead, beta).mean()
+        longer = length_margin(answers.tokens, self.length_penalty)
+        return bradley_terry(beta * lead, p1, self.margin + longer).mean()
+
+    def lead(self, answers: Answers) -> Tensor:
+        """Return by how much the loss sees the better answer ahead, (pairs,), before beta.
+
+        A difference of log-ratios, or of log-probabilities without a reference; of their sums over
+        tokens, or of their means.
+        """
         chosen, rejected = answers.chosen, answers.rejected
         if self.loss != "simpo":
             chosen, rejected = chosen - answers.ref_chosen, rejected - answers.ref_rejected
-        if self.loss == "ipo_sum":
-            return ipo(difference(chosen, rejected), beta).mean()
-        per_token = self.loss in ("sigmoid_norm", "simpo")
-        delta = beta * difference(chosen, rejected, answers.tokens if per_token else None)
-        longer = length_margin(answers.tokens, self.length_penalty)
-        return bradley_terry(delta, p1, self.margin + longer).mean()
+        return difference(chosen, rejected, answers.tokens if self.loss in PER_TOKEN else None)
 
 
 PLAIN = Variant()
@@ -155,11 +163,6 @@ class Answers(NamedTuple):
     ref_chosen: Tensor
     ref_rejected: Tensor
     tokens: tuple[Tensor, Tensor]
-
-    @property
-    def h(self) -> Tensor:
-        """The difference of the two log-ratios, (pairs,)."""
-        return (self.chosen - self.ref_chosen) - (self.rejected - self.ref_rejected)
 
 
 def loss_config(
@@ -248,7 +251,10 @@ class PreferenceLosses:
         references = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         answers = Answers(chosen, rejected, *references, tokens)
         metrics = self._metrics["train"]
-        metrics["rewards/accuracies"][-1] = agreement(answers.h.detach()).item()
+        # TRL's are of sums over a reference whatever the loss compares.
+        lead = self.variant.lead(answers).detach()
+        metrics["rewards/accuracies"][-1] = agreement(lead).item()
+        metrics["rewards/margins"][-1] = self.beta * lead.mean().item()
         metrics["length_gap"].append((tokens[0] - tokens[1]).mean().item())
         moved = (chosen.detach() - references[0]).abs() / tokens[0]
         metrics[FROM_REFERENCE].append(moved.mean().item())
