@@ -69,7 +69,7 @@ def notes(
     return {
         id: {name: noted[name] for name in NOTED if name in noted}
         for id, noted in facts.items()
-        if "dropped" in noted
+        if "dropped" in noted and isinstance(noted.get("rows"), Mapping)  # a benchmark's is a list
     }
 
 
