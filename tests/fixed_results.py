@@ -107,7 +107,9 @@ def ledger(seeds, labels=tuple(LEVELS), **changes):
     """Return the facts of the fixed study."""
     held = {
         "base weights": lambda label: "3f2a9c01d7e4",
-        "preferences": lambda label: "77aa12bc90de" if label in ("dpo", "best_of_n") else "not used",
+        "preferences": lambda label: (
+            "77aa12bc90de" if label in ("dpo", "best_of_n") else "not used"
+        ),
         "labels, human": lambda label: "4,000" if label in ("dpo", "best_of_n") else "0",
         "decoding, T=1": lambda label: '{"max_new_tokens": 64, "temperature": 1.0}',
         "chat template": lambda label: None if label == "base" else "0e1f2a3b4c5d",
