@@ -34,7 +34,6 @@ def run_study(
 ) -> int:
     """Make a study and write its results; return the exit code of the command line."""
     plan = make_plan(study, store, code=False)
-    DIGESTS.keep(store.root / REMEMBERED)
     for line in changes(study, results / study.name):
         print(line, file=sys.stderr)
     caught = 0
@@ -65,6 +64,7 @@ def make(plan: Plan, store: Store, *, workers: int | None, threads: int, retry: 
     problems += preflight(plan.study)
     if problems:
         raise InputError("\n".join(problems))
+    DIGESTS.keep(store.root / REMEMBERED)
     targets = [target for cell in plan.cells for target in cell.targets]
     with signals() as caught, watch(plan, workers or 1) as view:
         try:
