@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.losses import negative_entropy, own_goal, smoothed_nll, token_logprobs
+from harness.own_losses import OwnLoss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,11 +122,10 @@ def terms(logits: Tensor, batch: Batch, weights: Weights) -> Terms:
     return Terms(supervised, spread, contrast, right)
 
 
-class HindsightLosses:
+class HindsightLosses(OwnLoss):
     """Mixed into a trainer of planned batches: rows as batches, their loss, and its parts."""
 
     loss_weights: Weights
-    seen: dict[str, float]
 
     def micro_batches(self, rows: list[Row]) -> dict[str, Any]:
         """Return a batch in parts that fit the device, each knowing the whole batch's counts.
@@ -155,24 +154,17 @@ class HindsightLosses:
         logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
         found = terms(logits, batch, self.loss_weights)
         tokens, contrasted = inputs["tokens"], inputs["contrasted"]
-        for name, value, count in (
+        measured = (
             ("supervised", found.supervised, tokens),
             ("entropy", -found.negative_entropy, tokens),
             ("contrast", found.contrast, contrasted),
             ("contrast_accuracy", found.right, contrasted),
-        ):
-            self.seen[name] = self.seen.get(name, 0.0) + float(value.detach()) / max(count, 1)
+        )
+        self.seen.append({n: float(value.detach()) / max(count, 1) for n, value, count in measured})
         share: float = len(batch.is_target) / inputs["rows"]
         return found.loss(tokens, contrasted, self.loss_weights) / share
 
-    def undo_step(self, model: Any, measured: Mapping[str, int]) -> None:
-        """Take back what a step that did not come to its end measured, too."""
-        super().undo_step(model, measured)  # type: ignore[misc]
-        self.seen = {}
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the parts of the loss to a step's row of the curve."""
-        if "loss" in logs:
-            logs |= self.seen
-            self.seen = {}
-        super().log(logs, start_time)  # type: ignore[misc]
+    def shown(self) -> dict[str, float]:
+        """Return a step's values by name: sums over its parts, which know the whole's counts."""
+        names = self.seen[0]
+        return {name: sum(part[name] for part in self.seen) for name in names}

@@ -12,8 +12,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from harness.losses import agreement, k_wise
+from harness.own_losses import OwnLoss, own_trainer
 from harness.tokens import encoded
-from harness.training import Job, PlannedTraining, Recipe
+from harness.training import Job, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,11 +94,10 @@ def collated(rows: Sequence[Row], pad: int) -> dict[str, Tensor]:
     }
 
 
-class RankedLosses:
+class RankedLosses(OwnLoss):
     """Mixed into a trainer of planned batches: the K-wise loss, and what TRL measures of pairs."""
 
     centre: float
-    seen: list[dict[str, float]]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -121,20 +121,6 @@ class RankedLosses:
         self.seen.append({"rows": float(prompts), **known})
         return loss
 
-    def undo_step(self, model: Any, measured: Mapping[str, int]) -> None:
-        """Take back what a step that did not come to its end measured, too."""
-        super().undo_step(model, measured)  # type: ignore[misc]
-        self.seen = []
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add what was measured of the parts of a batch to a step's row of the curve."""
-        if "loss" in logs:
-            rows = sum(part["rows"] for part in self.seen)
-            for name in ("accuracy", "margin", "mean_reward"):
-                logs[name] = sum(part["rows"] * part[name] for part in self.seen) / rows
-            self.seen = []
-        super().log(logs, start_time)  # type: ignore[misc]
-
 
 def untied(scores: Tensor, ranks: Tensor) -> Tensor:
     """Return the scores of the better and the worse answer of each untied pair, (pairs, 2)."""
@@ -148,19 +134,9 @@ def trainer_for(
     model: Any, tokenizer: Any, rows: list[Row], recipe: Recipe, job: Job, weight: float
 ) -> Any:
     """Return the trainer of the K-wise loss over ready tokens; `weight` is of squared sums."""
-    from transformers import Trainer, TrainingArguments
 
-    class Ranked(RankedLosses, PlannedTraining, Trainer):  # type: ignore[misc]
+    class Ranked(RankedLosses):
         centre = weight
 
-    trls = ("max_length", "activation_checkpointing")
-    arguments = {k: v for k, v in recipe.arguments(job).items() if k not in trls}
-    made = Ranked(
-        job=job,
-        model=model,
-        args=TrainingArguments(**arguments),
-        train_dataset=rows,
-        data_collator=partial(collated, pad=tokenizer.pad_token_id),
-    )
-    made.seen = []
-    return made
+    collate = partial(collated, pad=tokenizer.pad_token_id)
+    return own_trainer(Ranked, model, rows, recipe, job, collate)

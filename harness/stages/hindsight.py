@@ -17,12 +17,12 @@ from harness.draft import Draft
 from harness.goals import BEST, Goal, contrasts, reached, thirds
 from harness.hindsight import HindsightLosses, Weights, collated
 from harness.judge import Answer, Judge
+from harness.own_losses import own_trainer
 from harness.stage import stage
 from harness.stages.sample import Manner, judged
 from harness.tokens import require_rows
 from harness.training import (
     Job,
-    PlannedTraining,
     Recipe,
     Schedule,
     planned_batches,
@@ -254,19 +254,11 @@ def trainer_for(
     model: Any, tokenizer: Any, rows: list[Row], recipe: Recipe, job: Job, weights: Weights
 ) -> Any:
     """Return the trainer of the three losses over ready tokens."""
-    from transformers import Trainer, TrainingArguments
 
-    class Hindsight(HindsightLosses, PlannedTraining, Trainer):  # type: ignore[misc]
+    class Hindsight(HindsightLosses):
         loss_weights = weights
 
-    trls = ("max_length", "activation_checkpointing")
-    arguments = {k: v for k, v in recipe.arguments(job).items() if k not in trls}
-    made = Hindsight(
-        job=job,
-        model=model,
-        args=TrainingArguments(**arguments),
-        train_dataset=rows,
-        data_collator=lambda part: {"batch": tuple(collated(part, tokenizer.pad_token_id))},
-    )
-    made.seen = {}
-    return made
+    def collate(part: list[Row]) -> dict[str, Any]:
+        return {"batch": tuple(collated(part, tokenizer.pad_token_id))}
+
+    return own_trainer(Hindsight, model, rows, recipe, job, collate)

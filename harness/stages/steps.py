@@ -8,7 +8,7 @@ grade, or the probability that all steps are right. (Lightman et al. 2023, arXiv
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ from harness.draft import Draft
 from harness.ensembles import steps_of
 from harness.judge import Answer, Judge
 from harness.losses import agreement, bradley_terry
+from harness.own_losses import OwnLoss, own_trainer
 from harness.stage import stage
 from harness.stages.reward import (
     format_digest,
@@ -32,7 +33,6 @@ from harness.stages.sample import judged
 from harness.tokens import encoded, require_rows
 from harness.training import (
     Job,
-    PlannedTraining,
     Recipe,
     Schedule,
     planned_batches,
@@ -176,10 +176,8 @@ def collated(rows: Sequence[Row], pad: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "right": right}
 
 
-class StepLosses:
+class StepLosses(OwnLoss):
     """Mixed into a trainer of planned batches: binary cross-entropy, and how often it is right."""
-
-    seen: list[tuple[int, float]]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -189,38 +187,11 @@ class StepLosses:
         read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         raw = model(**read).logits[:, 0].float()
         agrees = agreement(raw.detach() * (2 * right - 1).sign())
-        self.seen.append((len(right), float(agrees)))
+        self.seen.append({"rows": len(right), "accuracy": float(agrees)})
         return bradley_terry(raw, right).mean()
-
-    def undo_step(self, model: Any, measured: Mapping[str, int]) -> None:
-        """Take back what a step that did not come to its end measured, too."""
-        super().undo_step(model, measured)  # type: ignore[misc]
-        self.seen = []
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add to a step's row of the curve how often the model was right."""
-        if "loss" in logs:
-            steps = sum(n for n, _ in self.seen)
-            logs["accuracy"] = sum(n * share for n, share in self.seen) / steps
-            self.seen = []
-        super().log(logs, start_time)  # type: ignore[misc]
 
 
 def trainer_for(model: Any, tokenizer: Any, rows: list[Row], recipe: Recipe, job: Job) -> Any:
     """Return the trainer of the steps' loss over ready tokens."""
-    from transformers import Trainer, TrainingArguments
-
-    class Stepped(StepLosses, PlannedTraining, Trainer):  # type: ignore[misc]
-        pass
-
-    trls = ("max_length", "activation_checkpointing")
-    arguments = {k: v for k, v in recipe.arguments(job).items() if k not in trls}
-    made = Stepped(
-        job=job,
-        model=model,
-        args=TrainingArguments(**arguments),
-        train_dataset=rows,
-        data_collator=partial(collated, pad=tokenizer.pad_token_id),
-    )
-    made.seen = []
-    return made
+    collate = partial(collated, pad=tokenizer.pad_token_id)
+    return own_trainer(StepLosses, model, rows, recipe, job, collate)
