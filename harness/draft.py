@@ -19,6 +19,8 @@ MANIFEST: Final = "manifest.json"
 KEPT: Final = 2  # checkpoints: the newest, and the one before in case the newest turns out torn
 STEP: Final = re.compile(r"step-(\d+)")
 SHOWN_EVERY: Final = 0.2  # seconds between two reports of one loop
+SAVE_SECONDS = 20.0  # between checkpoints; a shorter job has nothing worth keeping
+SAVE_SHARE = 0.02  # of the time since the last checkpoint that writing one may cost
 
 
 class Diverged(Exception):  # noqa: N818  (a result of a stage, as much as an error)
@@ -126,6 +128,8 @@ class Draft:
         self.earlier: dict[str, float] = {"seconds": 0.0, "cpu_seconds": 0.0}
         self._checkpoints = checkpoints
         self._resumable = False
+        self._saved_at = time.monotonic()
+        self._save_cost = 0.0
         self._show = show
         self._began = time.monotonic()
         self._cpu_before = sum(os.times()[:4])
@@ -169,6 +173,15 @@ class Draft:
             shown = now
         self._loop = (label, began, first, shown)
 
+    def save_is_due(self) -> bool:
+        """Say whether a loop that can be resumed should save: now and then, or as the run stops.
+
+        Never where nothing keeps checkpoints, nor so often that writing them costs much.
+        """
+        waited = time.monotonic() - self._saved_at
+        due = waited >= max(SAVE_SECONDS, self._save_cost / SAVE_SHARE)
+        return self._resumable and (due or self.stopping)
+
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Keep a checkpoint: `write` fills a fresh folder, which counts once its digests are kept.
 
@@ -179,7 +192,10 @@ class Draft:
             raise RuntimeError("checkpoints need a store; run this stage through the harness")
         self._resumable = True
         spent = {"counters": self.counters, "facts": self.facts, **self.spent()}
+        started = time.monotonic()
         self._checkpoints.save(step, write, spent)
+        self._saved_at = time.monotonic()
+        self._save_cost = self._saved_at - started
         if self.stopping:
             raise Interrupted(f"stopped after the checkpoint of step {step}")
 
@@ -189,6 +205,7 @@ class Draft:
         Counters and facts are set back to what they were at that checkpoint.
         """
         self._resumable = self._checkpoints is not None
+        self._saved_at = time.monotonic()
         found = self._checkpoints.last() if self._checkpoints else None
         if found is None:
             return None

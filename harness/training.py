@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,8 +37,6 @@ Curve = Sequence[Mapping[str, float]]
 Schedule = Literal["cosine", "linear", "constant"]
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
-SAVE_SECONDS = 20.0  # a shorter job has nothing worth keeping
-SAVE_SHARE = 0.02  # of the time since the last checkpoint that writing one may cost
 FROM_REFERENCE = "nats_a_token_from_reference"  # what a trainer with a reference measures
 GROUP = 50  # batches whose rows are sorted by length together
 
@@ -185,8 +182,6 @@ class PlannedTraining(WholeCheckpoints):
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
         if self.args.bf16:
             job.out.note(dtype="bfloat16")
-        self.saved_at = time.monotonic()
-        self.save_cost = 0.0
 
     def run(self) -> list[dict[str, float]]:
         """Train from the last verified checkpoint or the beginning; return one row per step.
@@ -298,9 +293,7 @@ class PlannedTraining(WholeCheckpoints):
         if wrong := surge(rows[0]["loss"], [row["loss"] for row in rows[-WINDOW:]]):
             self.diverge(wrong, step)
         self.job.out.progress(self.job.label, step, steps)
-        waited = time.monotonic() - self.saved_at
-        due = waited >= max(SAVE_SECONDS, self.save_cost / SAVE_SHARE)
-        self.control.should_save = step < steps and (due or self.job.out.stopping)
+        self.control.should_save = step < steps and self.job.out.save_is_due()
 
     def diverge(self, what: str, step: int) -> None:
         """Stop, saying the step and the last finite values; the curve so far stays in the draft."""
@@ -314,10 +307,7 @@ class PlannedTraining(WholeCheckpoints):
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        started = time.monotonic()
         self.job.out.save(self.state.global_step, self.write_checkpoint)
-        self.saved_at = time.monotonic()
-        self.save_cost = self.saved_at - started
 
 
 def write_curve(out: Draft, rows: Curve, columns: Sequence[str], name: str = "curves.csv") -> None:

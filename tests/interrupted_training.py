@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from tiny import questions, write_policy
 
+import harness.draft
 import harness.training
 from harness.adapters import Lora, Setup
 from harness.artifacts import Demonstrations, Policy, Preferences, write_rows
@@ -80,7 +81,10 @@ def train(name: str, folder: Path, dies_at: int, seconds: float = 0.0) -> Draft:
     policy = Policy("policy", path=inputs / "policy")
     data = data_for(name, inputs / "rows")
     pace = {"SAVE_SECONDS": seconds, "SAVE_SHARE": float("inf")}
-    with patch.multiple(harness.training, **pace, without_dropout=lambda model: model):
+    with (
+        patch.multiple(harness.draft, **pace),
+        patch.object(harness.training, "without_dropout", lambda model: model),
+    ):
         stage.body(out, policy, data, learning_rate=1e-3, seed=1, **settings)
     return out
 

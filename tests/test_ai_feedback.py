@@ -232,8 +232,7 @@ def two_sources(out: Draft, *, n: int, seed: int, shuffled: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shuffled", [False, True], ids=["labels kept", "safe labels shuffled"])
-def test_a_reward_model_learns_each_sources_own_order(make, monkeypatch, shuffled):
-    monkeypatch.setattr("harness.training.SAVE_SECONDS", 1e9)  # no store here to keep checkpoints
+def test_a_reward_model_learns_each_sources_own_order(make, shuffled):
     settings = {"learning_rate": 3e-3, "epochs": 3, "batch_size": 16, "seed": 0}
     fitted = fit_reward(SHARED.base, two_sources(n=240, seed=0, shuffled=shuffled), **settings)
     judge = Reward(make(fitted))

@@ -10,7 +10,6 @@ import torch
 from loops import settings
 from tiny import tiny_pairs, tiny_policy, tiny_prompts
 
-import harness.stages.optimise as stage_file
 from harness.artifacts import Policy
 from harness.draft import Checkpoints, Diverged, Draft, Interrupted
 from harness.judge import Answer, Contains
@@ -261,7 +260,3 @@ def test_every_setting_changes_the_policy(done, policy, prompts, tmp_path, chang
 def test_settings_that_mean_nothing_are_refused(policy, prompts, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "out", policy, prompts, **change)
-
-
-def test_checkpoints_cost_a_small_share_of_the_time():
-    assert stage_file.SAVE_SHARE <= 0.05

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from harness.rollout import Asked, Episode
     from harness.stages.sample import Manner
 
-SAVE_SECONDS = 20.0  # between checkpoints; a shorter job has nothing worth keeping
-SAVE_SHARE = 0.02  # of the time since the last checkpoint that writing one may cost
 BLOCK = 128  # tokens of a block of pretraining text
 
 COLUMNS = (
@@ -161,16 +158,11 @@ def finish(out: Draft, run: PPO) -> None:
     found = out.resume()
     if found is not None:
         run.restore(found.path)
-    saved, cost = time.monotonic(), 0.0
     for _ in run.iterate():
         done = len(run.curve)
         out.progress("optimise", done, run.steps)
-        due = time.monotonic() - saved >= max(SAVE_SECONDS, cost / SAVE_SHARE)
-        if (due or out.stopping) and not run.is_over():
-            started = time.monotonic()
+        if out.save_is_due() and not run.is_over():
             out.save(done, run.save)
-            saved = time.monotonic()
-            cost = saved - started
 
 
 def asked(tokenizer: Any, manner: Manner, prompts: Prompts) -> list[Asked]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,6 @@ from harness.stages.sanity import recited
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SAVE_SECONDS = 20.0  # between checkpoints; a shorter job has nothing worth keeping
 ROWS_AT_ONCE = 256  # answers in a batch where the device sets no limit
 JUDGED_AT_ONCE = 1024
 CHECKPOINT = "drawn.jsonl"
@@ -174,7 +172,6 @@ def draw_all(
                 number, ids, logp, finished = json.loads(line)
                 drawn[number] = Drawn(tuple(ids), logp, finished)
     model = policy.load(out.device)
-    saved = time.monotonic()
     for numbers, batch in batches(model, wanted, out.micro_batch or ROWS_AT_ONCE):
         if all(number in drawn for number in numbers):
             continue
@@ -182,10 +179,8 @@ def draw_all(
         found = given_room(out, "sampling", len(batch), work)
         drawn.update(zip(numbers, found, strict=True))
         out.progress("sample", len(drawn), len(wanted))
-        due = out.stopping or time.monotonic() - saved > SAVE_SECONDS
-        if due and len(drawn) < len(wanted):
+        if out.save_is_due() and len(drawn) < len(wanted):
             out.save(len(drawn), lambda folder: write_drawn(folder, drawn))
-            saved = time.monotonic()
     generated = sum(len(one.token_ids) for one in drawn.values())
     read = sum(len(ids) for ids in {one.prompt_id: one.ids for one in wanted}.values())
     out.add(tokens_generated=generated, tokens_forward=generated + read)

@@ -41,7 +41,7 @@ def child(folder: Path) -> None:
 
     from tiny import tiny_demonstrations, write_policy
 
-    import harness.training
+    import harness.draft
     from harness.artifacts import Demonstrations, Policy
     from harness.draft import Checkpoints, Draft
     from harness.stages.finetune import finetune
@@ -69,7 +69,7 @@ def child(folder: Path) -> None:
     policy = Policy("policy", path=folder / "policy")
     rows = Demonstrations("rows", path=folder / "rows")
     settings = {"batch_size": BATCH, "epochs": EPOCHS, "learning_rate": 1e-3, "seed": 0}
-    with patch.object(harness.training, "SAVE_SECONDS", EVERY):
+    with patch.object(harness.draft, "SAVE_SECONDS", EVERY):
         finetune.body(Logged(out, checkpoints=kept), policy, rows, **settings)
 
 
