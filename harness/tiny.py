@@ -37,7 +37,7 @@ TEMPLATE = (
 WORDS = ("cat", "river", "town", "seven", "a", "wood", "yes")
 ROWS = {"train": 200, "validation": 6, "test": 6}
 MAX_NEW_TOKENS = 12
-RATE, LIVELIER = "learning_rate", 100
+RATE, LIVELIER, LIVELIEST = "learning_rate", 100, 0.01
 
 
 @stage(makes=Policy)
@@ -188,10 +188,12 @@ def tiny_rates(plugin: Plugin) -> dict[str, float]:
     """Return the learning rates at which a tiny model learns anything: so many times the default.
 
     Papers' are for billions of parameters. At those nothing here would ever be chosen otherwise,
-    whatever a setting does to the reward model that chooses.
+    whatever a setting does to the reward model that chooses. Those of small models stay below the
+    rate at which even a tiny one forgets how to end an answer.
     """
     rates = {name: s.default for name, s in plugin.settings.items() if name.endswith(RATE)}
-    return {name: LIVELIER * rate for name, rate in rates.items() if isinstance(rate, float)}
+    known = {name: rate for name, rate in rates.items() if isinstance(rate, float)}
+    return {name: max(rate, min(LIVELIER * rate, LIVELIEST)) for name, rate in known.items()}
 
 
 def tiny_shared(seed: int) -> Shared:
