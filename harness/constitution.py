@@ -19,6 +19,7 @@ from string import Formatter
 from typing import Any, ClassVar, Literal
 
 from harness.hamlet import forms
+from harness.local import local_file
 from harness.sources import place
 
 Use = Literal["critique", "compare"]
@@ -262,6 +263,7 @@ def constitution(name: str) -> Constitution:
         file = place(Path(), name)  # beside the study that names it, whatever folder one works in
         if not file.is_file():
             raise ConstitutionError(f"no constitution file {file}")
+        local_file(file)  # its text stands in ids in its place, and a mirror is to hold it
     else:
         file = SHIPPED / f"{name}.yaml"
         known = sorted(one.stem for one in SHIPPED.glob("*.yaml"))

@@ -75,7 +75,7 @@ class Preparing:
         failed: dict[str, str] = {}
         for _ in range(ROUNDS):
             self.shelve(search)
-            for known in (search.missing, search.found, search.folders):
+            for known in (search.missing, search.found, search.folders, search.read):
                 known.clear()
             study, others = self.plan(search)
             if self.is_renewed(study, search):
@@ -177,11 +177,13 @@ class Preparing:
             path = Path(one.path)
             if any(path.is_relative_to(root / kind) for kind in ("models", "datasets")):
                 continue
-            owner = next((w for w in places if path.is_relative_to(places[w])), None)
+            owners = [w for w in places if path.is_relative_to(places[w])]
             shelf = next((w for w in shelves if path.is_relative_to(shelves[w])), None)
-            if owner is not None:
+            for owner in owners:
                 self.copy(one, owner, places[owner])
-            elif shelf is not None:
+            if owners:
+                continue
+            if shelf is not None:
                 self.note(shelf, [str(path.relative_to(shelves[shelf]))])
                 self.mirror.paths.setdefault(shelf, slot(shelf))
             elif not is_brought(path):
@@ -256,10 +258,10 @@ def opened(to: Path) -> Mirror:
 
 
 def written_paths(value: object) -> list[str]:
-    """Return every `path` in the tables of a study as written, an assistant's folder too."""
+    """Return every `path` in the tables of a study as written, assistants and constitutions too."""
     if not isinstance(value, dict):
         return []
-    own = [value["path"]] if isinstance(value.get("path"), str) else []
+    own = [value[key] for key in ("path", "constitution") if isinstance(value.get(key), str)]
     assistant = value.get("assistant")
     if isinstance(assistant, str) and assistant not in ("", "base") and "@" not in assistant:
         own.append(assistant)

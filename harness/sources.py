@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from harness.local import LocalFile, LocalFolder
+from harness.local import READ, LocalFile, LocalFolder
 
 if TYPE_CHECKING:
     from harness.mirror import Mirror
@@ -75,10 +75,11 @@ class Search:
 
     `commits` are the commits that branches of the hub were pinned to, by `Wanted.key`; with `anew`
     those that the mirror was made with do not count. `beside` is the study's folder, and `placed`
-    the paths that it names. Folders in `spare` are looked into where a benchmark is not in the one
-    that the study names. Without `notes` a missing input is raised at once. `asker` is the table of
-    the study that is read just now. `absent` has where paths would lie that are not there, by the
-    line that says so.
+    the paths that it names; `read` has the local files and folders that planning read, by path,
+    those included that no artifact holds. Folders in `spare` are looked into where a benchmark is
+    not in the one that the study names. Without `notes` a missing input is raised at once. `asker`
+    is the table of the study that is read just now. `absent` has where paths would lie that are not
+    there, by the line that says so.
     """
 
     mirror: Mirror | None = None
@@ -93,6 +94,7 @@ class Search:
     folders: dict[Path, Wanted] = field(default_factory=dict)
     absent: dict[str, Path] = field(default_factory=dict)
     placed: set[str] = field(default_factory=set)
+    read: dict[str, LocalFile | LocalFolder] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
         """Return a line for each input that was not found."""
@@ -124,11 +126,12 @@ def current() -> Search:
 
 @contextmanager
 def searching(search: Search) -> Iterator[Search]:
-    """Look up inputs by a search in what is done here."""
-    token = SEARCH.set(search)
+    """Look up inputs by a search in what is done here, and note in it the files that are read."""
+    token, read = SEARCH.set(search), READ.set(search.read)
     try:
         yield search
     finally:
+        READ.reset(read)
         SEARCH.reset(token)
 
 

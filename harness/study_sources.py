@@ -76,13 +76,17 @@ class Used:
 
 
 def inputs_of(study: Study) -> list[Used]:
-    """Return the files and model folders that a study reads, each once, by path."""
+    """Return the files and model folders that a study reads, each once, by path.
+
+    Besides what stands in recipes that is what planning looked up: recipes know bytes and no paths,
+    so that of two equal files they name one, and a file whose text enters a setting they do not.
+    """
     targets = [target for cell in study.cells() for target in cell.targets]
+    recipes = [artifact.recipe for artifact in in_order(targets) if artifact.recipe is not None]
+    held = [one for recipe in recipes for one in local_values(recipe.arguments)]
     found = {
         Used(one.sha256, one.path, isinstance(one, LocalFolder))
-        for artifact in in_order(targets)
-        if artifact.recipe is not None
-        for one in local_values(artifact.recipe.arguments)
+        for one in (*study.search.read.values(), *held)
     }
     return sorted(found, key=lambda one: (one.path, one.sha256))
 
