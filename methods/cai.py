@@ -11,7 +11,10 @@ and the first answers are the SFT policy's; the paper asks one model. 2. Both or
 averaged, unless the labeller is told otherwise. 3. Human labels are the helpful-axis rows of the
 budget. 4. Instead of reinforcement learning, `stage2` may be DPO on the same labels, or on last
 revisions against first answers with human labels (Hugging Face 2024, who split the prompts).
-5. Where the paper is silent PPO is that of Huang et al. 2024, with smaller batches.
+5. Where the paper is silent PPO is that of Huang et al. 2024, with smaller batches. 6. In SL-CAI
+the learning rate falls by a cosine, a prompt for helpfulness has one answer in place of two, and
+unfinished answers are left out. 7. The preference model starts from the SFT policy; its scores have
+deviation 1, so `beta` is in that unit.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ Differs from the paper: 1. No teacher's answers compete. 2. The judge compares t
 time, where GPT-4 graded all from 1 to 6; by default it is the study's annotators, and a round
 spends its share of the budget. 3. No nucleus: answers are draws from the policy itself. 4. Repeated
 n-grams are not penalised. 5. The last round's policy is returned unless the study's selection rule
-picks one. 6. The learning rate is DPO's; the paper's 5e-5 is large for all weights.
+picks one. 6. The learning rate is DPO's; the paper's 5e-5 is large for all weights. 7. The better
+answer of a pair need not be good: the paper's has at least 5 of 6, so bad answers are not raised.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ some of the best answers are imitated without any. 3. Unsafe answers are never i
 goal, unless `unsafe_goals = "train"`; then attacks that ask for them belong in the report. 4. The
 contrast is between goals for one answer, by mean log-probability a token, as in the authors' code.
 5. Fewer rounds and epochs, on more prompts. 6. Parts of answers are relabelled only with `parts`.
+7. Answers that are neither among the most nor the least helpful third of their prompt's are left
+out, as are unfinished ones and repetitions.
 With `rounds = 0` it is the SFT policy under the goal text; `goal = False` answers without a goal.
 """
 

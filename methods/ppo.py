@@ -8,11 +8,14 @@ what scored better than a learnt value foresaw, at a price for every nat away fr
 Differs from the paper: 1. Reward model and value network are of the policy's size, not 6B for all.
 2. Pairs are independent rows, not all pairs of one ranking in one element. 3. Where the paper is
 silent (lambda, value clipping, missing EOS) the values of Huang et al. 2024 stand. 4. No moving
-average of the weights. 5. The pretraining loss is off unless weighted; its weight is on a mean over
-tokens, since what the paper's 27.8 is on is not stated. 6. The length of training is in passes over
-the study's prompts: the paper's 256,000 answers are eight passes over its 31,000. 7. With `rounds`
-the budget and the passes are divided: each later round judges answers of the last round's policy,
-fits the reward model anew to all pairs so far, and goes on from that policy.
+average of the weights, and no pretraining text in the SFT policy that it starts from. 5. The
+pretraining loss is off unless weighted; its weight is on a mean over tokens, since what the paper's
+27.8 is on is not stated. 6. The length of training is in passes over the study's prompts: the
+paper's 256,000 answers are eight passes over its 31,000. 7. With `rounds` the budget and the passes
+are divided: each later round judges answers of the last round's policy, fits the reward model anew
+to all pairs so far, and goes on from that policy. 8. Rewards are scaled too, not only shifted: over
+answers of the pairs their deviation is 1, so `kl` is in that unit. 9. The value network starts as
+the reward model but for its head, which starts at zeros.
 """
 
 from __future__ import annotations

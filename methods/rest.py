@@ -7,12 +7,13 @@ set of samples serves many steps.
 
 Differs from the paper: 1. Thresholds are quantiles of each prompt's own answers; the paper's are
 `scale = "pooled"`, one for all prompts, under which hard prompts may lose every answer. 2. A reward
-at the threshold is kept, so 0 keeps all. 3. The number of steps is fixed; the paper stops
-and picks checkpoints by reward on validation prompts. 4. The loss is imitation, the best of the
-paper's five. 5. Other settings give its relatives: ReST-EM (Singh et al. 2023, arXiv:2312.06585;
-one threshold on the reward's own scale, `init = "base"`, `at_most = 10`, no demonstrations), RAFT
-(Dong et al. 2023, arXiv:2304.06767; `thresholds = [1 - 1/n]`, no demonstrations) and expert
-iteration (the same with `init = "sft"`).
+at the threshold is kept, so 0 keeps all. 3. The number of steps is fixed; the paper stops and picks
+checkpoints by reward on validation prompts. 4. The loss is imitation, the best of the paper's five.
+5. Other settings give its relatives: ReST-EM (Singh et al. 2023, arXiv:2312.06585; one threshold on
+the reward's own scale, `init = "base"`, `at_most = 10`, no demonstrations), RAFT (Dong et al. 2023,
+arXiv:2304.06767; `thresholds = [1 - 1/n]`, no demonstrations) and expert iteration (the same with
+`init = "sft"`). 6. Unfinished answers and repetitions are left out. 7. The reward model is fitted
+to the study's pairs; the paper's are given.
 """
 
 from __future__ import annotations
