@@ -3,7 +3,7 @@
     DIR/mirror.json                   what is there: files, sizes, SHA-256, commits, licences
     DIR/models/ORG--NAME/COMMIT/      what a model is loaded from
     DIR/datasets/ORG--NAME/COMMIT/    the files of a dataset that the study reads
-    DIR/paths/NAME-DIGEST/            copies of what the study names by `path`, benchmarks among it
+    DIR/paths/NAME-DIGEST/            copies of what the study names by a path: rows, models, rules
 
 Files are plain files, without links, so that any copy of the folder is a mirror too.
 """

@@ -7,7 +7,8 @@ policy is trained, so what this row gains is what the reward model knows, paid f
 
 Differs from the paper: 1. The reward model starts from the SFT policy of the cell, not from a
 separate model that saw comparisons before. 2. Answers come from the policy alone, without a
-browser. 3. The n draws are charged to the row as tokens generated.
+browser. 3. The n draws are charged to the row as tokens generated. 4. An answer that did not finish
+competes too, read as if it ended there.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ reward model that could grow stale as the policy moves away from what it was tra
 Differs from the paper: 1. Answers to red-team prompts are rated for safety and all others for
 helpfulness, by the (at times wrong) collection of the prompt, as the pairs of a study are judged.
 2. AdamW instead of Adafactor. 3. No checkpoint is picked unless the study's selection rule does.
-4. The value network starts from the SFT policy with a head of zeros.
+4. The value network starts from the SFT policy with a head of zeros. 5. Of a labeller that does not
+rate from 1 to 10 the reward is its own grade, under the same map.
 """
 
 from __future__ import annotations
