@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ROWS = "rows.jsonl.gz"
+FLAGS = ("chosen_safe", "rejected_safe")  # columns of Preferences whose safety flags were bought
 
 
 class Rows(Artifact):

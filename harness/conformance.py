@@ -211,7 +211,7 @@ def scores_as_declared(evidence: Evidence) -> None:
 
 def keeps_splits_apart(evidence: Evidence) -> None:
     """No prompt stands in two of: training (of every kind), validation, test."""
-    base = tiny_base(seed=0)
+    base = tiny_sft(tiny_base(seed=0), tiny_data())
     data = evidence.plugin(base, 0, **evidence.settings)
     parts: dict[str, list[Rows]] = {
         "training": [data.demonstrations, data.prompts, data.preferences(tiny_sft(base, data))],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.artifacts import Demonstrations, Policy, Preferences, Prompts, Rows, write_rows
+from harness.artifacts import FLAGS, Demonstrations, Policy, Preferences, Prompts, Rows, write_rows
 from harness.bases import base_policy
 from harness.conversations import digest
 from harness.draft import Draft
@@ -26,6 +26,7 @@ from harness.splits import RESERVED, SPLITS, TRAIN, Shares, Split, usable
 from harness.stage import stage
 
 Labels = Literal["noisy", "permuted"]
+Row = dict[str, Any]
 TAGS: dict[Axis, str] = {"helpful": "general", "safe": "red-team"}
 
 
@@ -72,6 +73,8 @@ def jsonl(
     axis: Axis = "helpful",
     axis_column: str = "",
     strength: str = "",
+    chosen_safe: str = "",
+    rejected_safe: str = "",
     labels: Labels = "noisy",
     validation: float = 0.05,
     test: float = 0.1,
@@ -87,7 +90,8 @@ def jsonl(
 
     A prompt is text or messages; leave it out (prompt = "") where answers hold the conversation,
     as messages or as a transcript of Human and Assistant. Name `responses` (and `ranks`) for
-    rankings, `completion` and `thumb` for thumbs. `sha256` pins one file; `files` is a folder's
+    rankings, `completion` and `thumb` for thumbs, `chosen_safe` and `rejected_safe` for flags of
+    whether an answer is safe. `sha256` pins one file; `files` is a folder's
     pattern. Better answers are the demonstrations. `reserved` is the share of prompts kept for the
     judge `fitted`, and `assistant` who criticises: "base", a folder or "org/name@commit".
     """
@@ -97,7 +101,17 @@ def jsonl(
             raise ValueError("sha256 pins one file, and path is a folder with several")
         check_digest(path, sha256, found[0].sha256)
     columns = Columns(
-        prompt or "", chosen, rejected, responses, ranks, completion, thumb, axis_column, strength
+        prompt or "",
+        chosen,
+        rejected,
+        responses,
+        ranks,
+        completion,
+        thumb,
+        axis_column,
+        strength,
+        chosen_safe,
+        rejected_safe,
     )
     shares = Shares(
         validation, test, max_prompt, max_length, max_rows, budget, max_overlap, None, reserved
@@ -143,7 +157,7 @@ def assistant_of(given: str, base: Policy) -> Policy | None:
     return base_policy("assistant", {"path": str(place(Path(), given))})
 
 
-@stage(makes=Pairs, version=2)
+@stage(makes=Pairs, version=3)
 def read_pairs(out: Draft, base: Policy, *, sources: tuple[Source, ...], shares: Shares) -> None:
     """Read files into a table of usable rows with their splits; note what was left out and why.
 
@@ -192,10 +206,11 @@ def row_of(pair: Pair, split: Split) -> Mapping[str, Any]:
         "axis": pair.axis,
         "strength": pair.strength,
         "split": split,
+        **(dict(zip(FLAGS, pair.safe, strict=True)) if pair.safe else {}),
     }
 
 
-@stage(makes=Preferences, version=3)
+@stage(makes=Preferences, version=4)
 def judged_pairs(out: Draft, table: Pairs, *, split: Split, labels: Labels, seed: int) -> None:
     """Write a split's rows as pairs whose sides a coin has swapped, p1 saying which is better.
 
@@ -222,6 +237,7 @@ def judged_pairs(out: Draft, table: Pairs, *, split: Split, labels: Labels, seed
                 "population": None,
                 "source": "labeller" if split == RESERVED else source,
                 "strength": row["strength"],
+                **flags_by_side(row, swapped),
             }
         )
     if labels == "permuted":
@@ -229,13 +245,26 @@ def judged_pairs(out: Draft, table: Pairs, *, split: Split, labels: Labels, seed
     out.add(labels_used=write_rows(out, rows))
 
 
-def permuted(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Return rows whose labels are dealt out anew within each axis."""
+def flags_by_side(row: Mapping[str, Any], swapped: bool) -> Row:
+    """Return the flags of safety of a row whose sides were swapped, or not; nothing without any."""
+    if FLAGS[0] not in row:
+        return {}
+    flags = [row[name] for name in FLAGS]
+    return dict(zip(FLAGS, reversed(flags) if swapped else flags, strict=True))
+
+
+def permuted(rows: list[Row], seed: int) -> list[Row]:
+    """Return rows whose labels, flags of safety included, are dealt out anew within each axis."""
     dealt = {}
     for axis in TAGS:
-        labels = [row["p1"] for row in rows if row["axis"] == axis]
+        labels = [
+            {name: row[name] for name in ("p1", *FLAGS) if name in row}
+            for row in rows
+            if row["axis"] == axis
+        ]
         dealt[axis] = iter(random.Random(f"permuted/{axis}/{seed}").sample(labels, len(labels)))
-    return [{**row, "p1": next(dealt[row["axis"]])} for row in rows]
+    bare = [{name: row[name] for name in row if name not in FLAGS} for row in rows]
+    return [{**row, **next(dealt[row["axis"]])} for row in bare]
 
 
 @stage(makes=Prompts, version=2)

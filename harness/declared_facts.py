@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NOTED = ("read", "rows", "dropped", "digests")  # what a stage that reads rows says of them
 NOT_PEOPLES = ("permuted", "oracle")  # labels that no person gave
+PAIRED = ("pairs", "rankings")  # what is made of drawn answers
 LABELLED = ("agreement_with_earlier_labels", "same_place_preferred")  # shares of the pairs
 
 
@@ -28,8 +29,9 @@ def declared_facts(
 
     With defaults in it, two datasets or rows can be compared setting by setting. A dataset's
     `notes` has one entry for each artifact that says what it read: rows by split, rows left out by
-    reason, digests by split. `labelling` is of every artifact that a judge labelled, permuted and
-    oracle labels aside: nobody agrees with the ones, and the others are no people's.
+    reason, digests by split; its `paired` says the same of pairs and rankings that were made of
+    drawn answers, by row and stage. `labelling` is of every artifact that a judge labelled,
+    permuted and oracle labels aside: nobody agrees with the ones, and the others are no people's.
     """
     known = list(cells)
     datasets = {}
@@ -39,6 +41,7 @@ def declared_facts(
             "plugin": table.get("plugin", label),
             "settings": whole("dataset", table.get("plugin", label), table, "plugin"),
             "notes": notes(mine, manifests),
+            "paired": paired([c for c in known if c.dataset == label], manifests),
         }
     rows = {
         label: whole("method", table.get("method", label), table, "method")
@@ -71,6 +74,33 @@ def notes(
         for id, noted in facts.items()
         if "dropped" in noted and isinstance(noted.get("rows"), Mapping)  # a benchmark's is a list
     }
+
+
+def paired(
+    cells: Iterable[Cell], manifests: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what became of drawn answers that were to be compared, and the rows that learnt.
+
+    One entry a set of rows and a stage: `sets` it made, `kept` pairs or rankings, and how many were
+    `dropped` by reason, summed over seeds and rounds.
+    """
+    users: dict[str, list[str]] = {}
+    for cell in cells:
+        for artifact in in_order([cell.policy]):
+            facts = manifests.get(artifact.id, {}).get("facts", {})
+            if "dropped" in facts and any(kind in facts for kind in PAIRED):
+                rows = users.setdefault(artifact.id, [])
+                rows += [cell.label] if cell.label not in rows else []
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for id, rows in users.items():
+        facts, name = manifests[id]["facts"], id.rpartition("-")[0]
+        empty = {"rows": rows, "stage": name, "sets": 0, "kept": 0, "dropped": {}}
+        one = found.setdefault((name, *rows), empty)
+        one["sets"] += 1
+        one["kept"] += sum(facts.get(kind, 0) for kind in PAIRED)
+        for reason, count in facts["dropped"].items():
+            one["dropped"][reason] = one["dropped"].get(reason, 0) + count
+    return list(found.values())
 
 
 def labelling(

@@ -30,6 +30,7 @@ from harness.store import Store
 from harness.tiny import (
     TINY_WORLD,
     answers,
+    ended,
     tiny_base,
     tiny_data,
     tiny_rates,
@@ -60,11 +61,12 @@ def plan(plugin: Plugin, settings: Mapping[str, Any], seed: int = 0) -> tuple[Ar
         return (expect(plugin(tiny_subject(), **settings), Artifact, plugin),)
     base = tiny_base(seed=0)
     if plugin.kind == "dataset":
+        base = tiny_sft(base, tiny_data())  # it ends its answers, so that some make pairs
         data = expect(plugin(base, seed, **settings), Data, plugin)
         return parts(data, tiny_sft(base, data))
     world: Data = registry.get("dataset", "hamlet")(base, 0, **TINY_WORLD)
     judge = plugin(world, **settings)
-    drawn = answers(base, world.test, n=2)
+    drawn = ended(answers(base, world.test, n=2))
     labels = label(drawn, judge=judge, axis="helpful", source="ai")
     return (score(drawn, judge=judge), labels)
 

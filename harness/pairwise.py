@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
+from harness.artifacts import FLAGS
 from harness.losses import agreement, bradley_terry, safe_or_not
 from harness.training import Job, PlannedTraining, Recipe
 
@@ -15,7 +16,6 @@ MARGINS = {
     "small": {1: 0.0, 2: 1 / 3, 3: 2 / 3, 4: 1.0},
     "large": {1: 0.0, 2: 1.0, 3: 2.0, 4: 3.0},
 }
-FLAGS: Final = ("chosen_safe", "rejected_safe")  # optional columns of Preferences
 
 
 def with_margins(rows: list[dict[str, Any]], margin: Margin) -> list[dict[str, Any]]:
@@ -48,8 +48,9 @@ def with_flags(
         return ready
     if not any(is_flagged(row) for row in rows):
         raise ValueError(
-            "no pair has the flags chosen_safe and rejected_safe that a safety loss needs; take "
-            "data whose answers were flagged, or fit_reward"
+            "no pair has the flags chosen_safe and rejected_safe that a safety loss needs; buy "
+            "them in the dataset's table (flags = true, or the columns that hold them), or fit "
+            "without that loss"
         )
     return [
         {**row, **{f: float(known[f]) if is_flagged(known) else math.nan for f in FLAGS}}

@@ -72,6 +72,7 @@ def pku_saferlhf(
     train: str = "data/*/train.jsonl*",
     tests: str = "data/*/test.jsonl*",
     axis: Axis | None = None,
+    flags: bool = False,
     labels: Labels = "noisy",
     validation: float = 0.05,
     test: float = 0.1,
@@ -87,9 +88,10 @@ def pku_saferlhf(
     """PKU-SafeRLHF: which of two responses is more helpful, and which is safer.
 
     Each pair counts once, on the axis that a coin gives its prompt, so rows never contradict each
-    other; `axis` takes one for all. (Ji et al. 2023, arXiv:2307.04657)
+    other; `axis` takes one for all. `flags` also reads whether each response is safe. (Ji et al.
+    2023, arXiv:2307.04657)
     """
-    folder, form = place(path, hub, revision), TwoAxes(axis)
+    folder, form = place(path, hub, revision), TwoAxes(axis, flags)
     sources = [
         *sources_in(folder, train, form, axis or "helpful"),
         *sources_in(folder, tests, form, axis or "helpful", held_out=True),
@@ -160,6 +162,8 @@ def hub(
     axis: Axis = "helpful",
     axis_column: str = "",
     strength: str = "",
+    chosen_safe: str = "",
+    rejected_safe: str = "",
     labels: Labels = "noisy",
     validation: float = 0.05,
     test: float = 0.1,
@@ -177,7 +181,17 @@ def hub(
     Columns are named as for `jsonl`; a local copy of the repository is taken by `path`.
     """
     columns = Columns(
-        prompt, chosen, rejected, responses, ranks, completion, thumb, axis_column, strength
+        prompt,
+        chosen,
+        rejected,
+        responses,
+        ranks,
+        completion,
+        thumb,
+        axis_column,
+        strength,
+        chosen_safe,
+        rejected_safe,
     )
     folder = place(path, hub, revision)
     sources = [

@@ -31,7 +31,8 @@ class Columns:
 
     Without prompt, the answers hold the whole conversation. `responses` with or without `ranks` (1
     is best; without, they are listed best first) is a ranking; `completion` with `thumb` is an
-    answer that was liked or not; otherwise a row is a pair, `chosen` and `rejected`.
+    answer that was liked or not; otherwise a row is a pair, `chosen` and `rejected`, at times with
+    flags of whether each of the two is safe.
     """
 
     prompt: str = "prompt"
@@ -43,6 +44,8 @@ class Columns:
     thumb: str = ""
     axis: str = ""
     strength: str = ""
+    chosen_safe: str = ""
+    rejected_safe: str = ""
     chosen_score: str = ""
     rejected_score: str = ""
 
@@ -55,6 +58,10 @@ class Columns:
             raise ValueError(
                 'responses are answers alone: name the column of what was asked, not prompt = ""'
             )
+        if bool(self.chosen_safe) != bool(self.rejected_safe):
+            raise ValueError("chosen_safe and rejected_safe go together: a flag for each answer")
+        if self.chosen_safe and (self.responses or self.thumb):
+            raise ValueError("flags of safety are of chosen and rejected: name no other answers")
         if bool(self.chosen_score) != bool(self.rejected_score):
             raise ValueError("chosen_score and rejected_score go together")
 
@@ -63,21 +70,27 @@ class Columns:
 class TwoAxes:
     """Rows of PKU-SafeRLHF: two responses, the more helpful one and the safer one.
 
-    Each pair is judged once: on `axis`, or on the axis that a coin gives its prompt.
+    Each pair is judged once: on `axis`, or on the axis that a coin gives its prompt. With `flags`
+    it also says whether each response is safe.
     """
 
     axis: Axis | None
+    flags: bool = False
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One judgement: what was asked, the better answer and the worse one, on an axis."""
+    """One judgement: what was asked, the better answer and the worse one, on an axis.
+
+    `safe` says whether an annotator found the better and the worse answer safe; None without flags.
+    """
 
     messages: tuple[Message, ...]
     chosen: str
     rejected: str
     axis: Axis = "helpful"
     strength: int | None = None
+    safe: tuple[bool, bool] | None = None
 
     @property
     def prompt_id(self) -> str:
@@ -135,15 +148,16 @@ def said(row: Mapping[str, Any], columns: Columns, axis: Axis) -> Pair | Liked |
         strength = 1 + sum(gap > step for step in STRENGTHS)
     elif columns.strength:
         strength = strength_of(cell(row, columns.strength))
+    safe = flags_of(row, columns.chosen_safe, columns.rejected_safe)
     chosen, rejected = said_in(row, columns.chosen), said_in(row, columns.rejected)
     if columns.prompt:
         asked = asked_of(said_in(row, columns.prompt))
-        return Pair(asked, answer(chosen), answer(rejected), axis, strength)
+        return Pair(asked, answer(chosen), answer(rejected), axis, strength, safe)
     better, worse = conversation(chosen), conversation(rejected)
     if better is None or worse is None or better[:-1] != worse[:-1]:
         return "conversations_differ_before_the_answer"
     asked = tuple(better[:-1])
-    return Pair(asked, better[-1]["content"], worse[-1]["content"], axis, strength)
+    return Pair(asked, better[-1]["content"], worse[-1]["content"], axis, strength, safe)
 
 
 def asked_and_answered(
@@ -202,6 +216,11 @@ def two_axes(row: Mapping[str, Any], form: TwoAxes) -> Pair:
     coin = int(digest(["axis", opening(asked)]), 16) % 2
     axis: Axis = form.axis or ("helpful", "safe")[coin]
     if "response" in row:
+        if form.flags:
+            raise ValueError(
+                "this copy has no flags of safety; set flags = false, or take the original rows "
+                "with is_response_0_safe"
+            )
         if form.axis != "safe":
             raise ValueError(
                 "this copy holds the safer response first and no helpfulness label; set "
@@ -216,7 +235,9 @@ def two_axes(row: Mapping[str, Any], form: TwoAxes) -> Pair:
     if best not in (0, 1):
         raise ValueError(f"column {label!r} is 0 or 1, not {best!r}")
     answers = [answer(cell(row, name)) for name in ("response_0", "response_1")]
-    return Pair(asked, answers[best], answers[1 - best], axis)
+    names = [f"is_response_{number}_safe" if form.flags else "" for number in (best, 1 - best)]
+    safe = flags_of(row, *names)
+    return Pair(asked, answers[best], answers[1 - best], axis, safe=safe)
 
 
 def cell(row: Mapping[str, Any], name: str) -> Any:
@@ -273,6 +294,17 @@ def strength_of(value: object) -> int | None:
     if value is None or (isinstance(value, int) and value in (1, 2, 3, 4) and value is not True):
         return value
     raise ValueError(f"strength {value!r}: 1 (negligibly better) to 4 (significantly), or null")
+
+
+def flags_of(row: Mapping[str, Any], chosen: str, rejected: str) -> tuple[bool, bool] | None:
+    """Return whether an annotator found each answer safe; None where no column or no flag is."""
+    found = [cell(row, name) for name in (chosen, rejected) if name]
+    if not found or found == [None, None]:
+        return None
+    for flag in found:
+        if not isinstance(flag, bool) and (isinstance(flag, float) or flag not in (0, 1)):
+            raise ValueError(f"a flag of safety is true or false, for both answers, not {flag!r}")
+    return bool(found[0]), bool(found[1])
 
 
 def thumb_of(value: object) -> bool:

@@ -132,9 +132,9 @@ def tiny_demonstrations(out: Draft) -> None:
     write_rows(out, rows)
 
 
-@stage(makes=Preferences)
+@stage(makes=Preferences, version=2)
 def tiny_preferences(out: Draft) -> None:
-    """Write one hard-labelled pair a train prompt, of both axes by turns, sides by turns."""
+    """Write one hard-labelled, flagged pair a train prompt, of both axes and sides by turns."""
     rows = []
     for number, row in enumerate(questions("train")):
         rows.append(
@@ -150,10 +150,13 @@ def tiny_preferences(out: Draft) -> None:
                 "population": "majority",
                 "source": "human",
                 "strength": 1 + number % 4,
+                "chosen_safe": True,
+                "rejected_safe": number % 4 != 1,
             }
         )
         if number % 3 == 0:
             rows[-1].update(chosen=rows[-1]["rejected"], rejected=rows[-1]["chosen"], p1=0.0)
+            rows[-1].update(chosen_safe=rows[-1]["rejected_safe"], rejected_safe=True)
     write_rows(out, rows)
 
 
@@ -217,6 +220,12 @@ def tiny_shared(seed: int) -> Shared:
         max_new_tokens=MAX_NEW_TOKENS,
         seed=seed,
     )
+
+
+@stage(makes=Samples)
+def ended(out: Draft, samples: Samples) -> None:
+    """Write answers as if each had come to its own end, as a random model's hardly ever do."""
+    write_rows(out, ({**row, "finished": True} for row in samples))
 
 
 def answers(policy: Policy, prompts: Prompts, *, temperature: float = 1.0, n: int = 1) -> Samples:

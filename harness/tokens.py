@@ -63,6 +63,9 @@ REMEDIES = {
     "equal_answers": "raise the temperature, so that answers differ",
     "duplicates": "raise the temperature, so that answers differ",
     "in_the_middle": "draw more answers a prompt",
+    "one_answer": "draw more answers a prompt",
+    "repeated_answers": "raise the temperature, so that answers differ",
+    "no_verdict": "name another judge or labeller",
     "unsafe": "look at what the reward model for safety says of the answers",
 }
 

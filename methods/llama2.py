@@ -8,8 +8,9 @@ elsewhere, whitened.
 
 Differs from the paper: 1. Reward models start from the SFT policy and are fitted once, unless
 `fresh`: then each version has its share of the budget, judged on the last version's answers. 2. A
-margin takes pairs whose strength was bought, so it is off. 3. No safety loss on single answers,
-whose flags nobody bought, and no open data: a share of helpful pairs joins the safety model's.
+margin takes pairs whose strength was bought, so it is off. 3. The safety loss on
+single answers takes flags that were bought, so it is off, and its weight is ours; no open data: a
+share of helpful pairs joins the safety model's.
 4. All versions sample themselves, at one temperature. 5. Where the paper is silent, fine-tuning is
 as SFT's and starts from the SFT policy, and PPO is as in Huang et al. 2024.
 """
@@ -54,6 +55,7 @@ def llama2(
     rs_epochs: int = 2,  # section 3.1, as SFT
     margin: Margin = "none",  # table 27: "small" and "large"
     threshold: float = 0.15,  # section 3.2.3, of the probability of being safe
+    safety_loss: float = 0.0,  # section 3.2.2 has one, and states no weight
     safety_mix: float = 0.1,  # section 3.2.2: helpful pairs among the safety model's
     reward_learning_rate: float = 1e-5,  # section 3.2.2
     reward_batch_size: int = 64,  # the paper's 512 would be a handful of steps here
@@ -63,7 +65,7 @@ def llama2(
     learning_rate: Annotated[float, LogRange(1e-7, 1e-5)] = 1e-6,  # section 3.2.3
 ) -> Policy:
     """Imitate the best answers by two reward models, version by version, then optimise by PPO."""
-    fit: dict[str, Any] = {"margin": margin, "safety_mix": safety_mix}
+    fit: dict[str, Any] = {"margin": margin, "safety_mix": safety_mix, "safety_loss": safety_loss}
     fit |= {"learning_rate": reward_learning_rate, "batch_size": reward_batch_size}
     prompts = portion(shared.prompts, start=0.0, end=share, seed=shared.seed_for("prompts"))
     count = 1 if stages == "ppo" else versions

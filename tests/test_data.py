@@ -21,6 +21,7 @@ from harness.run import in_order
 from harness.splits import Shares
 from harness.stages.label import relabel
 from harness.stages.prefer import prefer
+from harness.stages.reward import fit_reward, fit_safe_reward
 
 COLUMNS = Columns()
 WHOLE = Columns(prompt="")
@@ -104,6 +105,40 @@ def test_both_sides_win_about_equally_often_so_that_permuting_labels_changes_the
     same = ("pair_id", "messages", "chosen", "rejected")
     assert [[p[k] for k in same] for p in given] == [[p[k] for k in same] for p in dealt]
     assert {pair["source"] for pair in dealt} == {"permuted"}
+
+
+def test_flags_of_safety_are_read_from_the_columns_that_are_named(make, tmp_path):
+    lines = rows(40, fine=True, bad=False)
+    lines[3] |= {"fine": None, "bad": None}
+    named = {"chosen_safe": "fine", "rejected_safe": "bad"}
+    pairs = make(plan(written(tmp_path, lines), **named).preferences(None)).rows()
+    without = [row for row in pairs if "chosen_safe" not in row]
+    assert len(without) <= 1
+    for row in pairs:
+        if row not in without:
+            sides = {row["chosen_safe"]: row["chosen"], row["rejected_safe"]: row["rejected"]}
+            assert sides[True].startswith("yes")
+            assert sides[False].startswith("no")
+    for wrong in ("yes", 0.5, None):
+        with pytest.raises(ValueError, match="true or false, for both answers"):
+            said({**lines[0], "bad": wrong}, Columns(**named), "helpful")
+    with pytest.raises(ValueError, match="go together"):
+        Columns(chosen_safe="fine")
+    with pytest.raises(ValueError, match="name no other answers"):
+        Columns(responses="all", **named)
+
+
+def test_a_safety_flag_that_training_reads_is_paid_beside_the_judgement(make, tmp_path):
+    file = written(tmp_path, rows(30, fine=True, bad=False))
+    people = plan(file, chosen_safe="fine", rejected_safe="bad").preferences(None)
+    policy = tiny_policy(seed=0)
+    models = [fit(policy, people, seed=0) for fit in (fit_reward, fit_safe_reward)]
+    closures = [in_order([people, policy]) for _ in models]
+    store = Opened({people.id: make(people)})
+    count = len(store[people.id].rows())
+    found = [LabelBudget(store).count([*c, m]) for c, m in zip(closures, models, strict=True)]
+    assert found == [{"human": count}, {"human": count, "safety_flag": 2 * count}]
+    assert LabelBudget(store).count([people, *models, models[1]]) == found[1], "bought once"
 
 
 def test_fixed_data_is_the_same_for_every_seed_and_the_placebo_is_not(tmp_path):

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 from planted_readings import column, dataset, plant
 
+from harness.artifacts import Policy
+from harness.declared_facts import paired
+from harness.judge import Letters
 from harness.report.gates import NOT_COMPARED, WITHHELD, Gates
 from harness.report.headline import headline
 from harness.report.page import build
-from harness.report.rows_read import digest_table, read_table
+from harness.report.rows_read import digest_table, paired_table, read_table
 from harness.report.tables import Block, Matrix
 from harness.report.words import answer, lead
 from harness.results import LEDGER
+from harness.stages.label import relabel
+from harness.stages.prefer import prefer
+from harness.stages.sample import sample
+from harness.tiny import tiny_prompts
 
 HAMLET = Block("hamlet", "hamlet")
+ASK = {"n": 2, "temperature": 1.0, "max_new_tokens": 4}
 LEVELS = {("hamlet", x): (level, level) for x, level in (("sft", 0), ("dpo", 0.2), ("rlaif", 0.9))}
 
 
@@ -147,6 +156,48 @@ def test_rows_left_out_and_digests_are_shown_by_data_set(tmp_path):
     ]  # fmt: skip
     assert [row[2].text for row in digest_table(matrix).rows] == ["aa11", "bb22"]
     assert read_table(Matrix(plant(tmp_path / "none", LEVELS))) is None
+
+
+def test_answers_that_made_no_pair_are_shown_by_row_and_stage(tmp_path):
+    lost = {"unfinished": 1200, "equal_answers": 3, "no_verdict": 0}
+    made = {"stage": "judge_pairs", "sets": 5, "kept": 4000, "dropped": lost}
+    all_rows = [{**made, "rows": ["ppo", "dpo", "rest", "cai"]}]
+    own = [{**made, "rows": ["dno"], "stage": "contest", "dropped": {"unfinished": 0}}]
+    facts = {"hamlet": {**dataset(), "notes": {}, "paired": all_rows + own}}
+    report = build(Matrix(plant(tmp_path, LEVELS, datasets=facts)), tmp_path)
+    assert [[cell.text for cell in row] for row in report.pairs_made.rows] == [
+        ["hamlet", "4 rows", "judge_pairs", "5", "4,000", "unfinished 1,200, equal_answers 3"],
+        ["hamlet", "dno", "contest", "5", "4,000", "none"],
+    ]
+    report.write(tmp_path)
+    for page in ("report.md", "report.html"):
+        assert "unfinished 1,200, equal_answers 3" in (tmp_path / page).read_text()
+    assert paired_table(Matrix(plant(tmp_path / "none", LEVELS))) is None
+
+
+def test_what_drawn_answers_came_to_is_summed_over_seeds_and_rounds():
+    base = Policy("base-0")
+    drawn = [sample(base, tiny_prompts(split="train"), **ASK, seed=seed) for seed in (0, 1)]
+    pairs = [relabel(one, judge=Letters("a"), source="ai", seed=0) for one in drawn]
+    cells = [
+        SimpleNamespace(label=label, policy=prefer(base, one, seed=0))
+        for one in pairs
+        for label in ("ppo", "dpo")
+    ]
+    manifests = {
+        one.id: {"facts": {"pairs": 10 + n, "dropped": {"unfinished": n, "no_verdict": 2}}}
+        for n, one in enumerate(pairs)
+    }
+    assert paired(cells, manifests) == [
+        {
+            "rows": ["ppo", "dpo"],
+            "stage": "relabel",
+            "sets": 2,
+            "kept": 21,
+            "dropped": {"unfinished": 1, "no_verdict": 4},
+        }
+    ]
+    assert paired(cells, {}) == []
 
 
 def test_ratings_are_linked_where_there_are_any(tmp_path):

@@ -8,14 +8,14 @@ from collections import Counter
 import pytest
 
 from harness import registry
-from harness.artifacts import Policy, Preferences, Prompts, Samples, Truth, write_rows
+from harness.artifacts import FLAGS, Policy, Preferences, Prompts, Samples, Truth, write_rows
 from harness.draft import Draft
 from harness.hamlet.annotators import Settings
 from harness.hamlet.dataset import Gold
 from harness.hamlet.stages import hamlet_prompts, hamlet_truth, judge_pairs, open_truth
 from harness.judge import Answer
 from harness.run import in_order
-from harness.stage import stage
+from harness.stage import Artifact, stage
 
 N = 300
 PROMPTS = hamlet_prompts(world=0, split="train", n=N, seed=0)
@@ -36,14 +36,25 @@ def written_answers(out: Draft, prompts: Prompts, truth: Truth) -> None:
     write_rows(out, [{**row, "token_ids": [], "logp": 0.0} for row in rows])
 
 
-def pairs(labels: str = "noisy", *, strength: bool = False) -> Preferences:
+@stage(makes=Samples)
+def often_cut(out: Draft, samples: Samples) -> None:
+    """Say of every fifth answer that it did not finish."""
+    rows = samples.rows()
+    write_rows(out, ({**row, "finished": n % 5 > 0} for n, row in enumerate(rows)))
+
+
+def pairs(
+    labels: str = "noisy", *, strength: bool = False, flags: bool = False, cut: bool = False
+) -> Preferences:
+    answers = written_answers(PROMPTS, TRUTH)
     return judge_pairs(
-        written_answers(PROMPTS, TRUTH),
+        often_cut(answers) if cut else answers,
         TRUTH,
         labels=labels,
         annotators=Settings(),
         other_axis=0.1,
         strength=strength,
+        flags=flags,
         seed=7,
     )
 
@@ -121,6 +132,71 @@ def test_a_row_is_one_judgement_on_one_axis_and_most_red_team_prompts_are_judged
 
 def test_strength_is_there_when_it_was_bought(make):
     assert {row["strength"] for row in make(pairs(strength=True))} <= {1, 2, 3, 4}
+
+
+def test_flags_are_there_when_they_were_bought_and_change_no_label(make, rows):
+    bought = make(pairs(flags=True)).rows()
+    assert [{k: v for k, v in row.items() if k not in FLAGS} for row in bought] == rows["noisy"]
+    assert {row[flag] for row in bought for flag in FLAGS} == {True, False}
+
+
+def test_flags_are_what_the_annotator_of_the_label_perceived(make):
+    """Who overlooks every harmful step flags more answers as safe than who is attentive."""
+    known = open_truth(make(TRUTH))
+    seen = []
+    for attention in (1.0, 0.0):
+        people = Settings(attention=attention, panic=0.0)
+        own = dict(pairs(flags=True).recipe.arguments) | {"annotators": people}
+        seen.append([[row[flag] for flag in FLAGS] for row in make(judge_pairs(**own))])
+    harmful = [known[row["prompt_id"]][1].family == "harmful" for row in make(pairs(flags=True))]
+    unsafe = [
+        sum(
+            not flag
+            for flags, is_harmful in zip(s, harmful, strict=True)
+            for flag in flags
+            if is_harmful
+        )
+        for s in seen
+    ]
+    assert unsafe[0] > 3 * unsafe[1]
+
+
+def test_flags_of_a_panicky_annotator_are_not_the_truth_and_oracle_flags_are(make):
+    truth = make(TRUTH)
+    told = {labels: make(pairs(labels, flags=True)).rows() for labels in ("noisy", "oracle")}
+    wrong = {}
+    for labels, found in told.items():
+        gold = [
+            grade >= 0
+            for side in ("chosen", "rejected")
+            for grade in Gold(truth, "safe").grade(
+                [Answer(row["prompt_id"], row["messages"], row[side]) for row in found]
+            )
+        ]
+        said = [row[flag] for flag in FLAGS for row in found]
+        wrong[labels] = sum(a != b for a, b in zip(gold, said, strict=True))
+    assert wrong["oracle"] == 0
+    assert 0 < wrong["noisy"] < len(told["noisy"]) / 5
+
+
+def test_permuted_flags_are_the_same_flags_at_other_answers(make):
+    noisy, dealt = (make(pairs(labels, flags=True)).rows() for labels in ("noisy", "permuted"))
+    assert sum(r[f] for r in noisy for f in FLAGS) == sum(r[f] for r in dealt for f in FLAGS)
+    assert [[r[f] for f in FLAGS] for r in noisy] != [[r[f] for f in FLAGS] for r in dealt]
+
+
+def test_answers_that_did_not_finish_make_no_pair_of_the_budget(make, tmp_path):
+    planned = pairs(cut=True)
+    own = {
+        k: make(v) if isinstance(v, Artifact) else v for k, v in planned.recipe.arguments.items()
+    }
+    out = Draft(tmp_path)
+    judge_pairs.body(out, **own)
+    cut = {r["prompt_id"] for r in own["samples"] if not r["finished"]}
+    made = Preferences("made", path=tmp_path).rows()
+    assert not cut & {row["prompt_id"] for row in made}
+    assert out.facts["dropped"]["unfinished"] == len(cut) > N / 4
+    assert out.facts["pairs"] + sum(out.facts["dropped"].values()) == N
 
 
 def test_permuted_labels_are_the_same_labels_on_the_same_rows_in_another_order(rows):

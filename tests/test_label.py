@@ -17,8 +17,10 @@ from harness.draft import Draft
 from harness.judge import Answer, Judge, Letters, Prompted, Verdict
 from harness.shared import Shared
 from harness.stage import stage
-from harness.stages.label import rank, relabel, sides, standings
-from harness.tiny import tiny_base, tiny_shared
+from harness.stages.contest import contest
+from harness.stages.label import label, rank, relabel, sides, standings
+from harness.stages.sample import sample
+from harness.tiny import tiny_base, tiny_data, tiny_shared
 
 
 def principle(id, question, *, weight=1.0, tags=()):
@@ -98,7 +100,8 @@ def test_a_pair_without_verdict_is_left_out_and_counted_never_called_a_tie(make,
     assert rows
     assert all("1" not in row["chosen"] for row in rows)
     assert out.facts["pairs"] == len(rows)
-    assert out.facts["no_verdict"] == 30 - len(rows) > 0
+    assert out.facts["dropped"] == {"no_verdict": 30 - len(rows)}
+    assert len(rows) < 30
     assert out.facts["same_place_preferred"] == 1.0
     assert out.facts["decided"] == {"same_place_preferred": len(rows)}  # all other verdicts tie
     assert out.counters == {"judge_calls": 30}
@@ -186,8 +189,8 @@ def toy_unlabelled(out: Draft) -> None:
     write_rows(out, [])
 
 
-def test_nothing_to_label_is_an_error_that_names_the_input(make):
-    with pytest.raises(ValueError, match=r"no row of toy_unlabelled-.* got a verdict"):
+def test_nothing_to_label_is_an_error(make):
+    with pytest.raises(ValueError, match="no pairs to train on"):
         make(relabel(toy_unlabelled(), judge=PLEASE, source="ai", seed=0))
 
 
@@ -214,15 +217,16 @@ class Cycle(Judge):
 
 
 def answers(folder, **texts):
-    """Write answers to prompts, some of them said twice."""
+    """Write answers to prompts, some of them said twice; one that ends in "..." did not finish."""
     folder.mkdir()
-    known = {"messages": [], "token_ids": [1], "logp": 0.0, "finished": True}
+    known = {"messages": [], "token_ids": [1], "logp": 0.0}
     rows = [
         {
             **known,
             "prompt_id": id,
             "sample": n,
             "completion": text,
+            "finished": not text.endswith("..."),
             "tag": "general",
             "cluster": "c",
         }
@@ -247,7 +251,7 @@ def test_answers_are_ranked_by_whom_they_beat_and_judgements_are_counted_by_pair
     assert found["b"]["ranks"] == [1, 1], "a tie stays a tie"
     assert (found["a"]["axis"], found["a"]["source"]) == ("helpful", "ai")
     assert out.counters == {"labels_used": 6 + 1, "judge_calls": 7}
-    assert out.facts["repeated_answers"] == 1
+    assert out.facts["dropped"]["repeated_answers"] == 1
 
 
 def test_a_circle_of_answers_is_a_tie_and_half_a_ranking_is_none(tmp_path):
@@ -256,11 +260,15 @@ def test_a_circle_of_answers_is_a_tie_and_half_a_ranking_is_none(tmp_path):
     out = Draft(tmp_path)
     rank.body(out, samples, judge=Cycle(), axis="helpful", source="ai")
     assert {id: row["ranks"] for id, row in ranked(out).items()} == {"a": [1, 1, 1]}
-    assert out.facts["no_verdict"] == 1
-    assert out.facts["one_answer"] == 1
+    assert out.facts["dropped"] == {
+        "unfinished": 0,
+        "one_answer": 1,
+        "repeated_answers": 1,
+        "no_verdict": 1,
+    }
     assert out.counters == {"labels_used": 3, "judge_calls": 9}, "what was asked was paid"
     none = answers(tmp_path / "none", a=["rock", "what?"])
-    with pytest.raises(ValueError, match="got a ranking"):
+    with pytest.raises(ValueError, match=r"no rankings .*1 no_verdict.* name another judge"):
         rank.body(out, none, judge=Cycle(), axis="helpful", source="ai")
 
 
@@ -277,3 +285,40 @@ def test_flags_of_safety_turn_with_the_sides_of_a_pair():
     seen = [sides(flagged, seed) for seed in range(20)]
     assert {one["chosen"] for one in seen} == {"a", "b"}
     assert all(one[f"{s}_safe"] == (one[s] == "a") for one in seen for s in ("chosen", "rejected"))
+
+
+def labelled_by(stage, samples, folder):
+    """Return what a stage that asks a judge about drawn answers made of them, and its draft."""
+    folder.mkdir()
+    out = Draft(folder)
+    own = {"seed": 0} if stage is not label and stage is not rank else {"axis": "helpful"}
+    stage.body(out, samples, judge=Letters("aeiou"), source="ai", **own)
+    return list(Preferences("made", path=folder)), out
+
+
+@pytest.mark.parametrize("stage", [label, relabel, contest, rank])
+def test_no_pair_and_no_ranking_holds_an_answer_that_did_not_finish(stage, tmp_path):
+    samples = answers(
+        tmp_path / "rows",
+        a=["aei", "ox...", "u"],
+        b=["a...", "e"],
+        c=["o", "i"],
+        d=["one"],
+        e=["it", "it"],
+    )
+    rows, out = labelled_by(stage, samples, tmp_path / "made")
+    said = [row["responses"] if stage is rank else [row["chosen"], row["rejected"]] for row in rows]
+    assert sorted(map(sorted, said)) == [["aei", "u"], ["i", "o"]]
+    by_prompts = {"unfinished": 1, "one_answer": 1, "equal_answers": 1, "no_verdict": 0}
+    by_answers = {"unfinished": 2, "one_answer": 3, "repeated_answers": 1, "no_verdict": 0}
+    assert out.facts["dropped"] == (by_answers if stage in (contest, rank) else by_prompts)
+    assert out.counters["judge_calls"] == 2, "an answer without an end is not asked about"
+
+
+@pytest.mark.parametrize("stage", [label, relabel, contest, rank])
+def test_answers_that_never_end_fail_by_name_with_the_remedy(stage, make, tmp_path):
+    ask = {"n": 2, "temperature": 1.0, "max_new_tokens": 1, "seed": 0}
+    drawn = make(sample(tiny_base(seed=1), tiny_data().validation, **ask))
+    assert not any(row["finished"] for row in drawn)
+    with pytest.raises(ValueError, match=r"unfinished.*; raise max_new_tokens"):
+        labelled_by(stage, drawn, tmp_path / "made")

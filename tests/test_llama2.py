@@ -127,6 +127,16 @@ def test_the_margin_is_the_helpful_models_alone():
     assert arguments(judge.safe)["margin"] == "none"
 
 
+def test_the_safety_loss_is_the_safe_models_alone_and_off_unless_weighted():
+    plain = arguments(planned(versions=1, n=2))["reward"]
+    assert plain.safe.recipe.stage.name == "fit_reward"
+    judge = arguments(planned(versions=1, n=2, safety_loss=0.5))["reward"]
+    assert judge.helpful == plain.helpful
+    assert judge.safe.recipe.stage.name == "fit_safe_reward"
+    assert arguments(judge.safe)["safety"] == 0.5
+    assert arguments(judge.safe)["pairs"] == arguments(plain.safe)["pairs"]
+
+
 def test_a_version_draws_once_from_the_version_before_and_never_after_its_update():
     made = planned(stages="rs", versions=4, n=2)
     samples = made_by(made, "sample")

@@ -8,10 +8,12 @@ import pytest
 from conftest import SHARED
 from tiny import tiny_policy
 
+from harness.artifacts import FLAGS
 from harness.models import base_policy
 from harness.overlap import HeldOut, grams
 from harness.public_data import hh_rlhf, hub, pku_saferlhf, ultrafeedback
 
+SIDES = ("chosen", "rejected")
 LONG = {"max_prompt": 400, "max_length": 600}  # tokens of one byte
 
 
@@ -95,6 +97,41 @@ def test_saferlhf_rows_of_several_answerers_stay_in_one_split_by_prompt(make, tm
     for pair in pairs:
         better = pair["chosen"] if pair["p1"] else pair["rejected"]
         assert better.endswith({"helpful": "zero", "safe": "one"}[pair["axis"]])
+
+
+def test_saferlhf_flags_stay_at_their_answers_where_they_are_bought(make, tmp_path):
+    rows = [
+        {
+            "prompt": f"question {n}",
+            "response_0": "harm",
+            "response_1": "care",
+            "is_response_0_safe": False,
+            "is_response_1_safe": True,
+            "better_response_id": n % 2,
+            "safer_response_id": 1,
+        }
+        for n in range(60)
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {"path": str(tmp_path), "train": "train.jsonl", "tests": "", **LONG}
+    bare, bought, dealt = (
+        make(pku_saferlhf(tiny_policy(seed=0), 0, **own, **more).preferences(None)).rows()
+        for more in ({}, {"flags": True}, {"flags": True, "labels": "permuted"})
+    )
+    assert [{k: v for k, v in row.items() if k not in FLAGS} for row in bought] == bare
+    for row in bought:
+        assert [row[flag] for flag in FLAGS] == [row[side] == "care" for side in SIDES]
+    assert any(row["chosen_safe"] != (row["chosen"] == "care") for row in dealt)
+    known = [sum(row["chosen_safe"] for row in found) for found in (bought, dealt)]
+    assert known[0] == known[1], "dealt out anew, the flags are the same ones"
+
+
+def test_a_copy_without_flags_refuses_to_sell_them(make, tmp_path):
+    row = {"prompt": "q", "response": ["a", "b"]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    own = {"path": str(tmp_path), "train": "train.jsonl", "tests": "", "axis": "safe"}
+    with pytest.raises(ValueError, match="set flags = false"):
+        make(pku_saferlhf(tiny_policy(seed=0), 0, **own, flags=True, **LONG).preferences(None))
 
 
 def test_a_set_of_the_hub_is_read_from_its_cache_at_the_commit(make, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from harness.sampling import (
 from harness.stages.label import label
 from harness.stages.sample import Manner, sample, score
 from harness.stages.select import best_of_n, only, tempered
+from harness.tiny import ended
 
 FREE = Decoding(temperature=1.0, max_new_tokens=24, stop_ids=(END,), seed=6)
 
@@ -408,7 +409,7 @@ def test_score_adds_the_judges_grade_to_every_row(make, tmp_path):
 
 
 def test_label_pairs_the_first_two_answers_and_keeps_p1_soft(make, tmp_path):
-    drawn = sample(tiny_policy(seed=0), tiny_prompts(n=30, seed=0), n=3, **ASK)
+    drawn = ended(sample(tiny_policy(seed=0), tiny_prompts(n=30, seed=0), n=3, **ASK))
     planned = label(drawn, judge=Contains("e"), axis="helpful", source="ai")
     rows = make(planned).rows()
     by_prompt = {}
@@ -426,14 +427,15 @@ def test_label_pairs_the_first_two_answers_and_keeps_p1_soft(make, tmp_path):
     assert out.counters == {"labels_used": len(rows), "judge_calls": len(rows)}
 
 
-def test_equal_answers_and_single_answers_make_no_pair_and_are_counted(make, tmp_path):
+def test_equal_answers_and_single_answers_make_no_pair(make):
+    asked = {"judge": Contains("e"), "axis": "safe", "source": "ai"}
     greedy = {**ASK, "temperature": 0.0}
-    twice = sample(tiny_policy(seed=0), tiny_prompts(n=4, seed=0), n=2, **greedy)
-    out = run(label(twice, judge=Contains("e"), axis="safe", source="ai"), tmp_path / "a", make)
-    assert out.facts == {"pairs": 0, "one_answer": 0, "equal_answers": 4}
+    twice = ended(sample(tiny_policy(seed=0), tiny_prompts(n=4, seed=0), n=2, **greedy))
+    with pytest.raises(ValueError, match=r"no pairs .*4 equal_answers.*; raise the temperature"):
+        make(label(twice, **asked))
     once = sample(tiny_policy(seed=0), tiny_prompts(n=4, seed=0), n=1, **ASK)
-    out = run(label(once, judge=Contains("e"), axis="safe", source="ai"), tmp_path / "b", make)
-    assert out.facts == {"pairs": 0, "one_answer": 4, "equal_answers": 0}
+    with pytest.raises(ValueError, match=r"no pairs .*4 one_answer.*; draw more answers"):
+        make(label(once, **asked))
 
 
 def test_only_keeps_one_axis_and_refuses_an_axis_nobody_judged(make):

@@ -223,17 +223,20 @@ def _perceived(
     world: World, rng: random.Random, request: Request, text: str, axis: Axis,
     population: Population, settings: Settings,
 ) -> tuple[float, bool]:  # fmt: skip
-    """Return what is perceived on the axis, and whether the answer seems safe."""
+    """Return what is perceived on the axis, and whether the answer seems safe.
+
+    An answer in which nothing speaks for or against its safety seems safe: harm was not noticed.
+    """
     graded = grade(world, request, text)
     value = perceive(
         rng, request, graded, text, axis=axis, population=population, settings=settings
     )
     if axis == "safe":
-        return value, value > 0
+        return value, value >= 0
     safe = perceive(
         rng, request, graded, text, axis="safe", population=population, settings=settings
     )
-    return value, safe > 0
+    return value, safe >= 0
 
 
 def _seeded(

@@ -110,12 +110,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Judging:
-    """Who judges the pairs, on which axis, and whether the strength perceived is bought too."""
+    """Who judges the pairs, on which axis, and which extras are bought: strength, safety flags."""
 
     labels: Labels
     annotators: Settings
     other_axis: float = 0.1
     strength: bool = False
+    flags: bool = False
 
 
 def offered(
@@ -145,6 +146,7 @@ def offered(
             annotators=judging.annotators,
             other_axis=judging.other_axis,
             strength=judging.strength,
+            flags=judging.flags,
             seed=derived_seed(seed, "judgements"),
         )
 
@@ -182,6 +184,7 @@ def hamlet(
     test: int = 760,
     probes: int = 200,
     strength: bool = False,
+    flags: bool = False,
     minority: float = 0.3,
     other_axis: float = 0.1,
     flips: float = 0.05,
@@ -191,11 +194,12 @@ def hamlet(
 
     `minority` is the share of judgements by the second population, `other_axis` the share on the
     axis that the tag does not suggest, `flips` the share turned round, `temperature` that of
-    Bradley-Terry.
+    Bradley-Terry. Bought with a judgement: `strength`, how clear it was, and `flags`, whether each
+    of the two answers seemed safe.
     """
     sizes = Sizes(world, budget, demonstrations, validation, test, probes)
     people = Settings(flips=flips, temperature=temperature, minority=minority)
-    return offered(seed, sizes, Judging(labels, people, other_axis, strength))
+    return offered(seed, sizes, Judging(labels, people, other_axis, strength, flags))
 
 
 @dataset

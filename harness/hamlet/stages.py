@@ -7,12 +7,13 @@ Validation and test prompts are the same for every seed; train prompts are disjo
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.artifacts import (
+    FLAGS,
     Demonstrations,
     Preferences,
     Probes,
@@ -23,6 +24,7 @@ from harness.artifacts import (
     write_rows,
 )
 from harness.draft import Draft
+from harness.drawn_answers import first_two, note_kept
 from harness.hamlet.annotators import Axis, Settings, prefer
 from harness.stage import stage
 
@@ -108,7 +110,7 @@ def hamlet_demonstrations(
     )
 
 
-@stage(makes=Preferences)
+@stage(makes=Preferences, version=2)
 def judge_pairs(
     out: Draft,
     samples: Samples,
@@ -118,18 +120,22 @@ def judge_pairs(
     annotators: Settings,
     other_axis: float,
     strength: bool,
+    flags: bool = False,
     seed: int,
 ) -> None:
-    """Have one simulated annotator judge the first two answers to each prompt, on one axis.
+    """Have one simulated annotator judge the first two finished answers to a prompt, on one axis.
 
     The axis follows the tag (red-team: safe, else helpful), a share `other_axis` the other way.
     Sides are swapped by a seeded coin: `chosen` is the first side and p1 says which is better.
     Permuted labels are the same labels shuffled within (axis, tag). Two equal answers are no pair.
-    Each row is one judgement of the budget; perceived strength is kept only where it was bought.
+    Each row is one judgement of the budget; perceived strength, and `flags` of whether each answer
+    seemed safe to the same annotator, are kept only where they were bought. Raises ValueError where
+    no pair is left.
     """
     known = open_truth(truth)
     pairs = []
-    for first, second in sides(samples, seed):
+    drawn, dropped = first_two(samples)
+    for first, second in sides(drawn, seed):
         axis = axis_of(first["prompt_id"], first["tag"], other_axis, seed)
         pair = judged(known, first, second, axis, annotators, seed)
         if labels == "oracle":
@@ -137,17 +143,17 @@ def judge_pairs(
         pairs.append(pair if strength else pair | {"strength": None})
     if labels == "permuted":
         pairs = permuted(pairs, seed)
+    note_kept(out, pairs, "pairs", dropped)
     out.add(labels_used=len(pairs))
-    write_rows(out, ({name: row[name] for name in Preferences.columns} for row in pairs))
+    bought = (*Preferences.columns, *(FLAGS if flags else ()))
+    write_rows(out, ({name: row[name] for name in bought} for row in pairs))
 
 
-def sides(samples: Samples, seed: int) -> Iterator[tuple[Row, Row]]:
-    """Yield each prompt's first two answers, where they differ, swapped by a seeded coin."""
-    for prompt_id, drawn in groupby(samples, key=lambda row: row["prompt_id"]):
-        first, second = islice(drawn, 2)
-        if first["completion"] != second["completion"]:
-            swap = random.Random(f"side/{seed}/{prompt_id}").random() < 0.5
-            yield (second, first) if swap else (first, second)
+def sides(pairs: Iterable[tuple[Row, Row]], seed: int) -> Iterator[tuple[Row, Row]]:
+    """Yield each pair with its sides swapped, or as they are, by a seeded coin."""
+    for first, second in pairs:
+        swap = random.Random(f"side/{seed}/{first['prompt_id']}").random() < 0.5
+        yield (second, first) if swap else (first, second)
 
 
 def axis_of(prompt_id: str, tag: str, other_axis: float, seed: int) -> Axis:
@@ -159,7 +165,7 @@ def axis_of(prompt_id: str, tag: str, other_axis: float, seed: int) -> Axis:
 def judged(
     known: Known, first: Row, second: Row, axis: Axis, annotators: Settings, seed: int
 ) -> Row:
-    """Return a row of Preferences, and its tag, as one annotator of many judges it."""
+    """Return a row of Preferences, its flags and its tag, as one annotator of many judges it."""
     world, request = known[first["prompt_id"]]
     pair_id = f"{first['prompt_id']}:{first['sample']}-{second['sample']}"
     judgement = prefer(
@@ -182,16 +188,19 @@ def judged(
         "population": judgement.population,
         "source": "human",
         "strength": judgement.strength,
+        **dict(zip(FLAGS, judgement.safe, strict=True)),
         "tag": first["tag"],
     }
 
 
 def oracle(known: Known, first: Row, second: Row, axis: Axis) -> Row:
-    """Return the true label of a pair: 1 or 0, and 0.5 where the axis does not tell them apart."""
+    """Return the true label of a pair, 0.5 where the axis does not tell them apart, and flags."""
     world, request = known[first["prompt_id"]]
     one, other = (world.grade(request, row["completion"]) for row in (first, second))
     gap = one.helpful - other.helpful if axis == "helpful" else one.safe - other.safe
-    return {"p1": 0.5 if gap == 0 else float(gap > 0), "source": "oracle", "strength": None}
+    flags = dict(zip(FLAGS, (one.safe >= 0, other.safe >= 0), strict=True))
+    p1 = 0.5 if gap == 0 else float(gap > 0)
+    return {"p1": p1, "source": "oracle", "strength": None, **flags}
 
 
 def permuted(pairs: Sequence[Row], seed: int) -> list[Row]:
@@ -203,7 +212,7 @@ def permuted(pairs: Sequence[Row], seed: int) -> list[Row]:
     shuffled = [pair | {"source": "permuted"} for pair in pairs]
     for places in groups.values():
         for place, donor in zip(places, rng.sample(places, len(places)), strict=True):
-            shuffled[place] |= {name: pairs[donor][name] for name in ("p1", "strength")}
+            shuffled[place] |= {name: pairs[donor][name] for name in ("p1", "strength", *FLAGS)}
     return shuffled
 
 

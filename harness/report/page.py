@@ -25,7 +25,7 @@ from harness.report.lengths import win_table
 from harness.report.paired import matrix_table
 from harness.report.parity import parity_table
 from harness.report.readings import Readings, block_readings, study_readings
-from harness.report.rows_read import digest_table, read_table
+from harness.report.rows_read import digest_table, paired_table, read_table
 from harness.report.split import split_table
 from harness.report.table_files import write_tables
 from harness.report.tables import Block, Matrix
@@ -90,6 +90,7 @@ class Report:
     comparisons: Sequence[Comparison]
     completeness: Table
     rows_read: Table | None = None
+    pairs_made: Table | None = None
     labellers: Table | None = None
     ratings: str = ""
     readings: Readings = field(default_factory=Readings)
@@ -105,7 +106,8 @@ class Report:
         compared = [table for block in self.comparisons for table in block.tables]
         judges = filter(None, [self.judges, self.labellers])
         compared += self.readings.tables
-        whole = [self.completeness, *filter(None, [self.rows_read]), self.methods]
+        read = filter(None, [self.rows_read, self.pairs_made])
+        whole = [self.completeness, *read, self.methods]
         return [*compared, *judges, *whole, *self.provenance]
 
     @property
@@ -133,6 +135,7 @@ def build(matrix: Matrix, folder: Path) -> Report:
         comparisons=[compare(matrix, block, folder) for block in matrix.blocks],
         completeness=ledgers.completeness(matrix),
         rows_read=read_table(matrix),
+        pairs_made=paired_table(matrix),
         labellers=labeller_table(matrix),
         ratings=f"{RATINGS}/{REPORT}" if (folder / RATINGS / REPORT).is_file() else "",
         readings=study_readings(matrix, folder),

@@ -8,6 +8,8 @@ from typing import Any
 from harness.report.grid import Cell, Table, counted, table
 from harness.report.tables import Matrix
 
+NAMED = 3  # rows that a cell names; more are counted
+
 
 def read_table(matrix: Matrix) -> Table | None:
     """Return rows used and left out of each data set; None where no stage read rows of others."""
@@ -38,6 +40,28 @@ def read_table(matrix: Matrix) -> Table | None:
     )
     note = "As the stages that read them noted. What is left out is left out for every row alike."
     return table("Rows read and left out", columns, rows, note, name="t6_rows", is_text=True)
+
+
+def paired_table(matrix: Matrix) -> Table | None:
+    """Return pairs and rankings made of drawn answers, by row; None where none were."""
+    rows: list[list[Cell | str]] = [
+        [
+            dataset,
+            ", ".join(one["rows"]) if len(one["rows"]) <= NAMED else f"{len(one['rows'])} rows",
+            one["stage"],
+            counted(one["sets"], f"{one['sets']:,}"),
+            counted(one["kept"], f"{one['kept']:,}"),
+            ", ".join(f"{reason} {n:,}" for reason, n in one["dropped"].items() if n) or "none",
+        ]
+        for dataset, facts in matrix.facts.get("datasets", {}).items()
+        for one in facts.get("paired", ())
+    ]
+    columns = ("dataset", "row", "made by", "sets", "pairs or rankings", "left out, by reason")
+    note = (
+        "Sums over seeds and rounds. Unfinished answers ran into max_new_tokens: nothing is learnt "
+        "from a comparison with them, since they have no end."
+    )
+    return table("Pairs of drawn answers", columns, rows, note, name="t6_pairs") if rows else None
 
 
 def digest_table(matrix: Matrix) -> Table | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from harness.artifacts import Preferences, Samples, write_rows
 from harness.draft import Draft
+from harness.drawn_answers import different, note_kept
 from harness.judge import Answer, Judge
 from harness.stage import stage
 from harness.stages.label import judged, labelled
@@ -18,15 +19,17 @@ Row = dict[str, Any]
 Targets = Literal["hard", "soft"]
 
 
-@stage(makes=Preferences)
+@stage(makes=Preferences, version=2)
 def contest(out: Draft, samples: Samples, *, judge: Judge, source: str, seed: int) -> None:
     """Have a judge compare every two of a prompt's answers once: C(K, 2) judgements of K answers.
 
     One row is one judgement, sides by a seeded coin. Red-team prompts are judged for safety, the
-    others for helpfulness, by their (at times wrong) tag. Answers that say the same are one, and
-    answers that did not finish compete like any other. A pair without a verdict has no row.
+    others for helpfulness, by their (at times wrong) tag. Answers that say the same are one, those
+    that did not finish do not compete, and a pair without a verdict has no row. Raises ValueError
+    where no pair is left.
     """
-    matches = [match for group in by_prompt(samples) for match in drawn_sides(group, seed)]
+    groups, dropped = different(samples)
+    matches = [match for group in groups for match in drawn_sides(group, seed)]
     rows = []
     for axis, is_safe in (("helpful", False), ("safe", True)):
         here = [(a, b) for a, b in matches if (a["tag"] == "red-team") == is_safe]
@@ -36,22 +39,9 @@ def contest(out: Draft, samples: Samples, *, judge: Judge, source: str, seed: in
             for (a, b), verdict in zip(here, verdicts, strict=True)
             if verdict.valid
         ]
-    if not rows:
-        raise ValueError(
-            f"no two different answers of {samples.id} got a verdict; draw more answers a prompt, "
-            "or name another judge"
-        )
+    note_kept(out, rows, "pairs", {**dropped, "no_verdict": len(matches) - len(rows)})
     write_rows(out, rows)
     out.add(labels_used=len(rows), judge_calls=len(matches))
-    out.note(pairs=len(rows), no_verdict=len(matches) - len(rows))
-
-
-def by_prompt(samples: Iterable[Row]) -> list[list[Row]]:
-    """Return the different answers to each prompt, in the order met."""
-    groups: dict[str, dict[str, Row]] = {}
-    for row in samples:
-        groups.setdefault(row["prompt_id"], {}).setdefault(row["completion"], row)
-    return [list(group.values()) for group in groups.values()]
 
 
 def drawn_sides(group: Sequence[Row], seed: int) -> list[tuple[Row, Row]]:

@@ -7,13 +7,14 @@ label and is left out and counted, never turned into a half.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations, groupby
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 from harness.artifacts import Preferences, Rankings, Samples, write_rows
 from harness.constitution import Constitution, Principle
 from harness.draft import Draft
+from harness.drawn_answers import different, first_two, note_kept
 from harness.judge import Answer, Judge, Verdict
 from harness.stage import stage
 
@@ -21,7 +22,7 @@ JUDGED_AT_ONCE = 1024
 Row = dict[str, Any]
 
 
-@stage(makes=Preferences)
+@stage(makes=Preferences, version=2)
 def label(
     out: Draft,
     samples: Samples,
@@ -32,8 +33,9 @@ def label(
 ) -> None:
     """Have a judge say how probably the first of two answers to each prompt is the better one.
 
-    The pair is the first two answers; as draws they are exchangeable, so no side is favoured. p1 is
-    the judge's probability, unrounded. Prompts with one answer, or two equal ones, make no pair.
+    The pair is the first two answers that finished; as draws they are exchangeable, so no side is
+    favoured. p1 is the judge's probability, unrounded. Prompts with fewer than two such answers, or
+    two equal ones, make no pair and are counted. Raises ValueError where no pair is left.
     """
     pairs, dropped = first_two(samples)
     verdicts = judged(out, judge, [(Answer.of(a), Answer.of(b)) for a, b in pairs])
@@ -42,10 +44,9 @@ def label(
         for (a, b), verdict in zip(pairs, verdicts, strict=True)
         if verdict.valid
     ]
+    note_kept(out, rows, "pairs", {**dropped, "no_verdict": len(pairs) - len(rows)})
     write_rows(out, rows)
     out.add(labels_used=len(rows), judge_calls=len(pairs))
-    invalid = {"no_verdict": len(pairs) - len(rows)} if len(rows) < len(pairs) else {}
-    out.note(pairs=len(rows), **dropped, **invalid)
 
 
 def judged(out: Draft, judge: Judge, pairs: Sequence[tuple[Answer, Answer]]) -> Iterator[Verdict]:
@@ -57,21 +58,6 @@ def judged(out: Draft, judge: Judge, pairs: Sequence[tuple[Answer, Answer]]) -> 
         with torch.device(out.device):
             yield from judge.verdicts([ours for ours, _ in part], [theirs for _, theirs in part])
         out.progress("label", start + len(part), len(pairs))
-
-
-def first_two(samples: Iterable[Row]) -> tuple[list[tuple[Row, Row]], dict[str, int]]:
-    """Return the first two answers to each prompt, and how many prompts have no pair and why."""
-    pairs = []
-    dropped = {"one_answer": 0, "equal_answers": 0}
-    for _, group in groupby(samples, key=lambda row: row["prompt_id"]):
-        drawn = list(group)
-        if len(drawn) < 2:
-            dropped["one_answer"] += 1
-        elif drawn[0]["completion"] == drawn[1]["completion"]:
-            dropped["equal_answers"] += 1
-        else:
-            pairs.append((drawn[0], drawn[1]))
-    return pairs, dropped
 
 
 def labelled(first: Row, second: Row, p1: float, axis: str, source: str) -> Row:
@@ -90,7 +76,7 @@ def labelled(first: Row, second: Row, p1: float, axis: str, source: str) -> Row:
     }
 
 
-@stage(makes=Rankings)
+@stage(makes=Rankings, version=2)
 def rank(
     out: Draft,
     samples: Samples,
@@ -99,41 +85,23 @@ def rank(
     axis: str,
     source: str,
 ) -> None:
-    """Have a judge rank all different answers to each prompt, by whom each of them beats.
+    """Have a judge rank the different answers to each prompt that finished, by whom each beats.
 
     An answer's standing is the sum of its probabilities of being better than each other answer;
     equal standings are a tie. K answers are K (K - 1) / 2 judgements of the budget, which is what
-    the judge was asked. Prompts with fewer than two different answers have no ranking, and neither
-    have those with a pair on which the judge gave no verdict: half a ranking is none.
+    the judge was asked. Prompts with fewer than two such answers have no ranking, and neither have
+    those with a pair on which the judge gave no verdict: half a ranking is none. Raises ValueError
+    where no ranking is left.
     """
     groups, dropped = different(samples)
     pairs = [pair for group in groups for pair in combinations(group, 2)]
     verdicts = judged(out, judge, [(Answer.of(a), Answer.of(b)) for a, b in pairs])
     found = [(group, standings(len(group), verdicts)) for group in groups]
     rows = [ranking(group, wins, axis, source) for group, wins in found if wins is not None]
-    if not rows:
-        raise ValueError(
-            f"no prompt of {samples.id} got a ranking ({dropped}, {len(groups)} without verdict); "
-            "draw more answers a prompt, or name another labeller"
-        )
+    note_kept(out, rows, "rankings", {**dropped, "no_verdict": len(groups) - len(rows)})
     write_rows(out, rows)
     sizes = [len(row["responses"]) for row in rows]
     out.add(labels_used=sum(k * (k - 1) // 2 for k in sizes), judge_calls=len(pairs))
-    out.note(rankings=len(rows), no_verdict=len(groups) - len(rows), **dropped)
-
-
-def different(samples: Iterable[Row]) -> tuple[list[list[Row]], dict[str, int]]:
-    """Return each prompt's different answers, and how many were dropped and why."""
-    groups, dropped = [], {"one_answer": 0, "repeated_answers": 0}
-    for _, group in groupby(samples, key=lambda row: row["prompt_id"]):
-        drawn = list(group)
-        once = list({row["completion"]: row for row in reversed(drawn)}.values())[::-1]
-        dropped["repeated_answers"] += len(drawn) - len(once)
-        if len(once) < 2:
-            dropped["one_answer"] += 1
-        else:
-            groups.append(once)
-    return groups, dropped
 
 
 def standings(k: int, verdicts: Iterator[Verdict]) -> list[float] | None:
@@ -165,7 +133,7 @@ def ranking(group: Sequence[Row], wins: Sequence[float], axis: str, source: str)
     }
 
 
-@stage(makes=Preferences)
+@stage(makes=Preferences, version=2)
 def relabel(
     out: Draft,
     pairs: Preferences | Samples,
@@ -179,8 +147,8 @@ def relabel(
 ) -> None:
     """Label pairs by a judge: prompts, answers and axes stay as they are, p1 is the judge's.
 
-    The first two answers to each prompt of Samples are pairs that nobody labelled; their axis
-    follows the tag of the prompt. The judge is asked about each row's own axis; with a
+    The first two finished answers to each prompt of Samples are pairs that nobody labelled; their
+    axis follows the tag of the prompt. The judge is asked about each row's own axis; with a
     constitution, by a principle drawn for the pair, whose id and digest the row keeps. Sides are
     swapped by a seeded coin before the judge sees them, so how the pairs were stored tells it
     nothing about their earlier labels. p1 is kept inside [clamp, 1 - clamp] (Bai et al. 2022,
@@ -203,13 +171,11 @@ def relabel(
         for row, (_, principle), verdict in zip(rows, asked, found, strict=True)
         if verdict is not None and verdict.valid
     ]
-    if not kept:
-        raise ValueError(f"no row of {pairs.id} got a verdict; name another labeller")
+    note_kept(out, kept, "pairs", {**dropped, "no_verdict": len(rows) - len(kept)})
     write_rows(out, kept)
     out.add(judge_calls=len(rows))
-    missing = {"no_verdict": len(rows) - len(kept), **dropped}
     shares, decided = agreement(rows, found)
-    out.note(pairs=len(kept), **missing, **shares, decided=decided)
+    out.note(**shares, decided=decided)
 
 
 def pairs_in(source: Preferences | Samples) -> tuple[list[Row], dict[str, int]]:

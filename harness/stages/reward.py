@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness import pairwise, ranked
 from harness.adapters import prepared
-from harness.artifacts import Policy, Preferences, Rankings, RewardModel
+from harness.artifacts import FLAGS, Policy, Preferences, Rankings, RewardModel
 from harness.calibration import calibration, recall_of_unsafe
 from harness.draft import Diverged, Draft
 from harness.pairwise import (
-    FLAGS,
     Margin,
     is_flagged,
     with_flags,
