@@ -3,6 +3,7 @@
 Importing them is light: torch and its relatives load where a stage body uses them.
 """
 
+from harness.annotations import Examples
 from harness.artifacts import (
     Demonstrations,
     Policy,
@@ -87,6 +88,7 @@ __all__ = [
     "Draft",
     "EarlyStop",
     "Ensemble",
+    "Examples",
     "Feedback",
     "Gated",
     "Goal",

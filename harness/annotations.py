@@ -5,11 +5,25 @@ from __future__ import annotations
 import inspect
 import types
 import typing
+from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Values that a setting takes besides its default, where its type does not tell them.
+
+    `text: Annotated[str, Examples("b")] = "a"`: tuning leaves them alone, checks try them.
+    """
+
+    values: tuple[Any, ...]
+
+    def __init__(self, *values: Any) -> None:
+        object.__setattr__(self, "values", values)
+
+
 def bare(annotation: Any) -> Any:
-    """Return an annotation without what it declares for tuning."""
+    """Return an annotation without what it declares for tuning and checks."""
     declared = typing.get_origin(annotation) is typing.Annotated
     return typing.get_args(annotation)[0] if declared else annotation
 

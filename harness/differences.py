@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from harness.annotations import bare
+from harness.annotations import Examples, bare
 from harness.registry import Setting
 from harness.run import in_order
 from harness.stage import Artifact, Stage
@@ -71,11 +71,17 @@ def behaviour(store: Store, artifact: Artifact) -> str:
 
 
 def other_values(setting: Setting, default: Any) -> Iterator[Any]:
-    """Yield values of a setting's type that differ from its default, likelier ones first."""
+    """Yield values of a setting's type that differ from its default, likelier ones first.
+
+    Those that the setting declares as `Examples` are the likeliest.
+    """
     kind = bare(setting.annotation)
     options = [kind, *typing.get_args(kind)]
     guesses: tuple[Any, ...] = ()
-    if typing.get_origin(kind) is Literal:
+    declared = [one for one in typing.get_args(setting.annotation)[1:] if isinstance(one, Examples)]
+    if declared:
+        guesses = declared[0].values
+    elif typing.get_origin(kind) is Literal:
         guesses = tuple(options[1:])
     elif isinstance(default, bool):
         guesses = (not default,)
@@ -88,6 +94,6 @@ def other_values(setting: Setting, default: Any) -> Iterator[Any]:
     elif isinstance(default, str):
         guesses = (f"{default} briefly".strip(), default.upper())
     elif default is None:
-        examples = {int: (2,), float: (0.5, 1e-3), str: ("briefly",), bool: (True,)}
+        examples = {int: (2,), float: (0.5, 1e-3), str: ("briefly",), bool: (True, False)}
         guesses = tuple(value for option in options for value in examples.get(option, ()))
     yield from (value for value in guesses if value != default)

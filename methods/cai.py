@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 from harness import (
     PRESETS,
+    Examples,
     LogRange,
     Policy,
     Reward,
@@ -48,7 +49,8 @@ def cai(
     shared: Shared,
     stage: Literal["rl", "sl"] = "rl",
     stage2: Literal["pm_ppo", "dpo_revision", "dpo_ai_labels"] = "pm_ppo",
-    constitution: str = "hamlet",  # a name, or the path of a YAML file
+    # A name, or the path of a YAML file.
+    constitution: Annotated[str, Examples("null", "general")] = "hamlet",
     revisions: int = 4,  # section 3.2
     critique: bool = True,  # section 3.5: it helps small models
     critic_temperature: float = 1.0,  # section 3.2

@@ -1,0 +1,31 @@
+"""Other values of a setting, which checks try: some of them every setting of ours accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from harness.annotations import Examples
+from harness.checks import checks_for
+from harness.conformance import reaches_ids_by_every_setting
+from harness.differences import other_values
+from harness.registry import Setting
+
+OURS = sorted(file.stem for file in (Path(__file__).parents[1] / "methods").glob("[a-z]*.py"))
+
+
+def test_both_values_are_tried_where_none_stands_for_one_of_them():
+    assert list(other_values(Setting("x", bool | None, None), None)) == [True, False]
+
+
+def test_a_setting_that_no_type_tells_values_of_is_tried_with_its_examples():
+    setting = Setting("x", Annotated[str, Examples("null", "general")], "hamlet")
+    assert list(other_values(setting, "hamlet")) == ["null", "general"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_setting_of_our_methods_reaches_an_id(name):
+    (check,) = checks_for(name)[:1]
+    reaches_ids_by_every_setting(check.evidence)
