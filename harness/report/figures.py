@@ -1,4 +1,4 @@
-"""The figure of a report: where each row stands between helpful and safe, with intervals."""
+"""What all figures share, and the first of a report: the plane, or dots where one axis is there."""
 
 from __future__ import annotations
 
@@ -61,13 +61,16 @@ def draw_all(matrix: Matrix, block: Block, folder: Path) -> list[Picture]:
 
 def draw(matrix: Matrix, block: Block, folder: Path) -> Picture | None:
     """Write a block's figure as SVG, PNG and CSV into `folder`; None without any point."""
+    from harness.report.plane import draw_plane
+
     metrics = axes_of(matrix, block)
+    several = f"{block.base}-{block.dataset}-" if len(matrix.blocks) > 1 else ""
+    if len(metrics) == 2:
+        return draw_plane(matrix, block, folder, f"{several}helpfulness_safety")
     points = points_of(matrix, block, metrics)
     if not points:
         return None
-    name = "helpfulness_safety" if len(metrics) == 2 else metrics[0].name
-    if len(matrix.blocks) > 1:
-        name = f"{block.base}-{block.dataset}-{name}"
+    name = f"{several}{metrics[0].name}"
     folder.mkdir(parents=True, exist_ok=True)
     colours = dict(zip(matrix.labels, palette(len(matrix.labels)), strict=True))
     with style():
@@ -122,7 +125,7 @@ def palette(n: int) -> list[Any]:
     from matplotlib.colors import to_rgb
 
     safe = [to_rgb(colour) for colour in COLOUR_BLIND_SAFE]
-    return [tuple(part * 0.6 ** (i // 10) for part in safe[i % 10]) for i in range(n)]
+    return [tuple(part * 0.75 ** (i // 10) for part in safe[i % 10]) for i in range(n)]
 
 
 def style() -> AbstractContextManager[None]:
@@ -147,42 +150,12 @@ def plot(
     """Draw every point with its intervals: filled for the first decoding, hollow for the others."""
     from matplotlib.figure import Figure as NewFigure
 
-    figure = NewFigure(figsize=(5.2, 5.0 if len(metrics) == 2 else 0.45 * len(points) + 1.2))
+    figure = NewFigure(figsize=(5.2, 0.45 * len(points) + 1.2))
     axes = figure.subplots()
-    if len(metrics) == 2:
-        plane(axes, points, metrics, matrix, colours)
-    else:
-        dots(axes, points, metrics[0], matrix, colours)
+    dots(axes, points, metrics[0], matrix, colours)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure
-
-
-def plane(
-    axes: Axes,
-    points: Sequence[Point],
-    metrics: Sequence[Metric],
-    matrix: Matrix,
-    colours: dict[str, Any],
-) -> None:
-    """Draw helpfulness against safety; a line joins the decodings of one row."""
-    for label in matrix.labels:
-        mine = [point for point in points if point.label == label]
-        xs, ys = ([p.spans[i][0] for p in mine] for i in (0, 1))
-        axes.plot(xs, ys, color=colours[label], linewidth=1, alpha=0.5)
-        for point in mine:
-            (x, x_low, x_high), (y, y_low, y_high) = point.spans
-            axes.errorbar(
-                x,
-                y,
-                xerr=[[x - x_low], [x_high - x]],
-                yerr=[[y - y_low], [y_high - y]],
-                **mark(label, point.decoding, matrix, colours),
-            )
-    axes.set_xlabel(f"{metrics[0].name}{arrow(metrics[0], '→')}")
-    axes.set_ylabel(f"{metrics[1].name}{arrow(metrics[1], '↑')}")
-    axes.grid(alpha=0.25, linewidth=0.6)
-    legend(axes, points, matrix, colours)
 
 
 def dots(
@@ -221,30 +194,6 @@ def mark(label: str, decoding: str, matrix: Matrix, colours: dict[str, Any]) -> 
 def marker(place: int) -> str:
     """Return the marker of the row in a place: colour and marker together are its own."""
     return MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]
-
-
-def legend(axes: Axes, points: Sequence[Point], matrix: Matrix, colours: dict[str, Any]) -> None:
-    """Name the rows by colour and marker, and the decodings by filling."""
-    from matplotlib.lines import Line2D
-
-    shown = [label for label in matrix.labels if any(p.label == label for p in points)]
-    handles = []
-    for label in shown:
-        style = mark(label, matrix.decodings[0], matrix, colours)
-        handles.append(Line2D([], [], label=label, **without_bars(style)))
-    for decoding in dict.fromkeys(point.decoding for point in points):
-        style = mark(shown[0], decoding, matrix, colours)
-        style |= {"color": INK, "marker": "o"}
-        style["markerfacecolor"] = INK if decoding == matrix.decodings[0] else "none"
-        handles.append(Line2D([], [], label=decoding, **without_bars(style)))
-    axes.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.45, -0.14), frameon=False, ncols=4
-    )
-
-
-def without_bars(style: dict[str, Any]) -> dict[str, Any]:
-    """Return a marker's style without what belongs to error bars."""
-    return {key: value for key, value in style.items() if key not in ("elinewidth", "capsize")}
 
 
 def arrow(metric: Metric, towards: str) -> str:

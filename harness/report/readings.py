@@ -12,8 +12,10 @@ from harness.report.factors import factor_table
 from harness.report.figures import Picture
 from harness.report.grid import Table
 from harness.report.headline import named
+from harness.report.over_bases import bases_tables
 from harness.report.panel import panel_picture, panel_table
 from harness.report.people import people_table
+from harness.report.plane import frontier_table
 from harness.report.recovered import recovered_tables
 from harness.report.regraded import regraded_tables
 from harness.report.tables import Block, Matrix
@@ -33,6 +35,7 @@ def block_readings(matrix: Matrix, block: Block, folder: Path) -> Readings:
         factor_table(matrix, block),
         climb_table(matrix, block),
         people_table(matrix, block, folder, named("populations", block)),
+        frontier_table(matrix, block, named("frontier", block)),
         *regraded_tables(matrix, block, folder, named("other_weights", block)),
     )
     picture = climb_picture(matrix, block, folder / "figures")
@@ -40,11 +43,11 @@ def block_readings(matrix: Matrix, block: Block, folder: Path) -> Readings:
 
 
 def study_readings(matrix: Matrix, folder: Path) -> Readings:
-    """Return the readings across data sets: what labels bought, and all sets together."""
+    """Return the readings across blocks: over bases, what labels bought, all sets together."""
     others = (budget_table(matrix), panel_table(matrix))
     figures = folder / "figures"
     pictures = (budget_picture(matrix, figures), panel_picture(matrix, figures))
     return Readings(
-        [*recovered_tables(matrix), *(t for t in others if t is not None)],
+        [*bases_tables(matrix), *recovered_tables(matrix), *(t for t in others if t is not None)],
         [picture for picture in pictures if picture is not None],
     )

@@ -32,7 +32,7 @@ FEW_SEEDS = (
 )
 METHOD_CLAIM = (
     "What follows is method-level (seeds and prompts both random, S = {n}), conditional on {base}: "
-    "a claim about methods in general needs several bases."
+    "a claim about methods in general {need}."
 )
 TEST_BED = (
     "Hamlet is a test bed whose truth is computed by a program, not a benchmark of language models."
@@ -82,7 +82,10 @@ def lead(matrix: Matrix) -> Iterator[str]:
     if seeds >= METHOD_SEEDS:
         several = len({block.base for block in matrix.blocks}) > 1
         base = "the one base of each comparison" if several else "this base"
-        yield METHOD_CLAIM.format(n=seeds, base=base)
+        need = (
+            "needs several bases: see the tables over bases" if several else "needs several bases"
+        )
+        yield METHOD_CLAIM.format(n=seeds, base=base, need=need)
     else:
         yield NO_CLAIM if seeds == 1 else FEW_SEEDS.format(n=seeds)
     if matrix.facts["embedded_world"]:
