@@ -36,6 +36,7 @@ from harness.tiny import (
     tiny_rates,
     tiny_sft,
     tiny_shared,
+    tiny_sizes,
     tiny_subject,
 )
 
@@ -89,7 +90,7 @@ class Evidence:
 
     def __init__(self, plugin: Plugin, settings: Mapping[str, Any], values: Mapping[str, Any]):
         self.plugin = plugin
-        self.settings = {**tiny_rates(plugin), **settings}
+        self.settings = {**tiny_rates(plugin), **tiny_sizes(plugin), **settings}
         self.values = dict(values)
         self.failures: dict[str, CheckFailed] = {}
 

@@ -20,11 +20,13 @@ from harness.artifacts import (
     write_rows,
 )
 from harness.draft import Draft
-from harness.judge import Contains, Letters
+from harness.judge import Contains, Letters, Reward
 from harness.registry import Plugin, get
 from harness.shared import Data, Shared, Subject, derived_seed
 from harness.stage import stage
+from harness.stages.choose import pick, validate
 from harness.stages.finetune import finetune
+from harness.stages.reward import fit_reward
 from harness.stages.sample import sample
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -37,6 +39,7 @@ TEMPLATE = (
 WORDS = ("cat", "river", "town", "seven", "a", "wood", "yes")
 ROWS = {"train": 200, "validation": 6, "test": 6}
 MAX_NEW_TOKENS = 12
+MOST = {"n": 4, "max_new_tokens": MAX_NEW_TOKENS}  # of what a suite draws
 RATE, LIVELIER, LIVELIEST = "learning_rate", 100, 0.01
 
 
@@ -199,6 +202,18 @@ def tiny_rates(plugin: Plugin) -> dict[str, float]:
     return {name: max(rate, min(LIVELIER * rate, LIVELIEST)) for name, rate in known.items()}
 
 
+def tiny_sizes(plugin: Plugin) -> dict[str, int]:
+    """Return how many answers a suite of the tiny study draws itself, and how long: few and short.
+
+    A suite of the size that a study needs would take minutes to check, and show no more.
+    """
+    if plugin.kind != "suite":
+        return {}
+    sizes = {name: s.default for name, s in plugin.settings.items() if name in MOST}
+    known = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    return {name: min(size, MOST[name]) for name, size in known.items()}
+
+
 def tiny_shared(seed: int) -> Shared:
     """Return what a method of the tiny study starts from.
 
@@ -243,11 +258,13 @@ def answers(policy: Policy, prompts: Prompts, *, temperature: float = 1.0, n: in
 def tiny_subject() -> Subject:
     """Return a subject for suites: a random model on a few prompts of the embedded world.
 
-    The world brings what suites of both kinds may read: truth, probes and held-out text.
+    The world brings what suites of both kinds may read: truth, probes and held-out text. A reward
+    model has chosen the policy, from itself alone, so that there is a reward to read it by.
     """
     base = tiny_base(seed=0)
     data: Data = get("dataset", "hamlet")(base, 0, **TINY_WORLD)
-    policy, sft = tiny_base(seed=2), tiny_base(seed=3)
+    sft = tiny_base(seed=3)
+    policy = rewarded(tiny_base(seed=2), sft)
     drawn = {
         who: {
             "T=1": answers(who, data.test, n=2),
@@ -268,6 +285,15 @@ def tiny_subject() -> Subject:
         judge=Contains("e"),
         seed=0,
     )
+
+
+def rewarded(policy: Policy, opponent: Policy) -> Policy:
+    """Return a pointer at a policy, picked by what a tiny reward model says of its answers."""
+    reward = Reward(fit_reward(opponent, tiny_preferences(), learning_rate=LIVELIEST, seed=0))
+    prompts = tiny_prompts(split="validation")
+    drawn = [answers(who, prompts) for who in (policy, opponent)]
+    judgements = validate(*drawn, judge=reward, source="ai")
+    return pick((policy,), (judgements,))
 
 
 TINY_WORLD = {"budget": 24, "demonstrations": 16, "validation": 8, "test": 200, "probes": 4}

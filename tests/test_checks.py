@@ -85,7 +85,8 @@ def test_our_methods_conform(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["helpfulness", "safety", "capability", "preference", "diagnostics"]
+    "name",
+    ["helpfulness", "safety", "capability", "preference", "diagnostics", "overoptimisation"],
 )
 def test_our_suites_conform(name):
     assert conforms(checks_for(name)) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from dataclasses import replace
 
 import pytest
 from test_suites import WORLD, made, truth_of
@@ -68,6 +69,8 @@ def test_a_row_is_read_by_the_reward_nearest_to_it_in_its_making():
 
 def test_rows_without_a_reward_have_no_items_and_one_draw_is_refused():
     subject = tiny_subject()
+    assert overoptimisation(subject).recipe.stage.name == "grade_overoptimisation"
+    subject = replace(subject, policy=subject.sft)
     assert overoptimisation(subject).recipe.stage.name == "unrewarded"
     with pytest.raises(ValueError, match="n must be at least 2"):
         overoptimisation(subject, n=1)
