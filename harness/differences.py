@@ -23,11 +23,11 @@ def difference(store: Store, planned: tuple[Artifact, ...], other: tuple[Artifac
     """
     before = in_order(list(planned))
     new = [a for a in in_order(list(other)) if a not in before]
-    if not new:
+    if [a.id for a in planned] == [a.id for a in other]:
         return "no id changes: it reaches no stage"
     if any(store.manifest(a.id) is None for a in new):
         return "it could not be made"
-    if not entered(store, before, new):
+    if new and not entered(store, before, new):  # nothing is new where a plan ends earlier
         same = ", ".join(a.id for a in new if known(a, before))
         return f"{same} has the same bytes as without it"
     if all(map(lambda a, b: behaviour(store, a) == behaviour(store, b), planned, other)):

@@ -8,10 +8,13 @@ from typing import Annotated
 import pytest
 
 from harness.annotations import Examples
+from harness.artifacts import Texts
 from harness.checks import checks_for
 from harness.conformance import reaches_ids_by_every_setting
-from harness.differences import other_values
+from harness.differences import difference, other_values
+from harness.draft import Draft
 from harness.registry import Setting
+from harness.stage import stage
 
 OURS = sorted(file.stem for file in (Path(__file__).parents[1] / "methods").glob("[a-z]*.py"))
 
@@ -29,3 +32,27 @@ def test_a_setting_that_no_type_tells_values_of_is_tried_with_its_examples():
 def test_every_setting_of_our_methods_reaches_an_id(name):
     (check,) = checks_for(name)[:1]
     reaches_ids_by_every_setting(check.evidence)
+
+
+class Made:
+    """A store of known bytes: {id: digest}."""
+
+    def __init__(self, bytes_of):
+        self.bytes_of = bytes_of
+
+    def manifest(self, id):
+        return {"files": {"rows": {"sha256": self.bytes_of[id]}}}
+
+
+@stage(makes=Texts)
+def part_way(out: Draft, earlier: tuple[Texts, ...], *, number: int) -> None:
+    """Stand for one step of a method that a setting may end early."""
+
+
+def test_a_plan_that_ends_earlier_differs_where_its_product_does():
+    first = part_way((), number=0)
+    last = part_way((first,), number=1)
+    assert difference(Made({first.id: "a", last.id: "b"}), (last,), (first,)) == ""
+    same = Made({first.id: "a", last.id: "a"})
+    assert "same bytes" in difference(same, (last,), (first,))
+    assert "no id changes" in difference(same, (last,), (last,))
