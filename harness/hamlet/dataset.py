@@ -7,12 +7,14 @@ exception: a ceiling.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.artifacts import Policy, Preferences, Truth
 from harness.hamlet.annotators import Axis, Settings
 from harness.hamlet.stages import (
+    Known,
     Labels,
     axis_of,
     hamlet_demonstrations,
@@ -22,6 +24,7 @@ from harness.hamlet.stages import (
     hamlet_truth,
     judge_pairs,
     open_truth,
+    oracle,
 )
 from harness.judge import Answer, Judge
 from harness.models import base_policy
@@ -63,11 +66,18 @@ def gold(data: Data, *, axis: Axis = "helpful") -> Judge:
 
 @dataclass(frozen=True)
 class Annotator(Judge):
-    """Simulated annotators, noisy and misspecified on purpose: another one each judgement."""
+    """Simulated annotators, noisy and misspecified on purpose: another one each judgement.
+
+    They are asked about train prompts and, where a policy is chosen, about validation prompts. For
+    permuted labels they toss a coin, and for an oracle's they see the truth: fresh judgements tell
+    a method no more, and no less, than the labels that everyone has.
+    """
 
     truth: Truth
+    validation: Truth
     settings: Settings
     other_axis: float
+    labels: Labels
     seed: int
 
     def grade(self, answers: Sequence[Answer]) -> list[float]:
@@ -76,24 +86,27 @@ class Annotator(Judge):
 
     def prefer(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
         """Return 1.0 where an annotator prefers ours, else 0.0; each pair is one judgement."""
+        known = {**open_truth(self.truth), **open_truth(self.validation)}
+        pairs = zip(ours, theirs, strict=True)
+        return [
+            self.label(known, *pair, f"{self.seed}/{place}") for place, pair in enumerate(pairs)
+        ]
+
+    def label(self, known: Known, our: Answer, their: Answer, annotator: str) -> float:
+        """Return what one annotator says of one pair; a true tie is a half."""
         from harness.hamlet.annotators import prefer
 
-        known = open_truth(self.truth)
-        labels = []
-        for place, (our, their) in enumerate(zip(ours, theirs, strict=True)):
-            world, request = known[our.prompt_id]
-            axis = axis_of(our.prompt_id, our.tag, self.other_axis, self.seed)
-            judgement = prefer(
-                world,
-                request,
-                our.completion,
-                their.completion,
-                axis=axis,
-                annotator=f"{self.seed}/{place}",
-                settings=self.settings,
-            )
-            labels.append(judgement.p1)
-        return labels
+        if self.labels == "permuted":
+            return float(random.Random(f"coin/{annotator}/{our.prompt_id}").random() < 0.5)
+        axis = axis_of(our.prompt_id, our.tag, self.other_axis, self.seed)
+        if self.labels == "oracle":
+            first, second = our._asdict(), their._asdict()
+            return float(oracle(known, first, second, axis)["p1"])
+        world, request = known[our.prompt_id]
+        texts = our.completion, their.completion
+        return prefer(
+            world, request, *texts, axis=axis, annotator=annotator, settings=self.settings
+        ).p1
 
 
 @dataclass(frozen=True)
@@ -163,7 +176,14 @@ def offered(
         truth=hamlet_truth(world=world, split="test", n=sizes.test, seed=EVALUATION),
         assistant=base_policy("hamlet", {"role": "labeller"}),
         annotator=Annotator(
-            truth, judging.annotators, judging.other_axis, derived_seed(seed, "annotator")
+            truth=truth,
+            validation=hamlet_truth(
+                world=world, split="validation", n=sizes.validation, seed=EVALUATION
+            ),
+            settings=judging.annotators,
+            other_axis=judging.other_axis,
+            labels=judging.labels,
+            seed=derived_seed(seed, "annotator"),
         ),
         pretraining=hamlet_texts(world=world, n=2000, stream="pretraining"),
         probes=hamlet_probes(world=world, n=sizes.probes, seed=EVALUATION),
