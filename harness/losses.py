@@ -60,18 +60,6 @@ def k_wise(scores: Tensor, ranks: Tensor) -> Tensor:
     return each.masked_fill(~wins, 0.0).sum() / wins.sum().clamp(min=1)
 
 
-def mean_by_prompt(each: Tensor, prompt: Tensor) -> Tensor:
-    """Return the mean over prompts of the mean over each prompt's pairs, ().
-
-    each: (pairs,), the loss of each pair. prompt: (pairs,), the number of its prompt from 0 on,
-    where every number up to the largest occurs.
-    """
-    from torch import bincount
-
-    pairs = bincount(prompt)
-    return (each / pairs[prompt]).sum() / len(pairs)
-
-
 def safe_or_not(
     chosen: Tensor, rejected: Tensor, chosen_safe: Tensor, rejected_safe: Tensor
 ) -> Tensor:
@@ -97,14 +85,6 @@ def robust_dpo(delta: Tensor, flips: float) -> Tensor:
     return ((1 - flips) * kept - flips * flipped) / (1 - 2 * flips)
 
 
-def hinge(delta: Tensor) -> Tensor:
-    """Return max(0, 1 - delta) for each pair. (Zhao et al. 2023, arXiv:2305.10425)
-
-    delta: (pairs,), beta times h.
-    """
-    return (1 - delta).clamp(min=0)
-
-
 def ipo(h: Tensor, beta: float) -> Tensor:
     """Return (h - 1 / (2 beta))**2 for each pair. (Azar et al. 2023, arXiv:2310.12036)
 
@@ -125,17 +105,6 @@ def difference(
     if lengths is None:
         return chosen - rejected
     return chosen / lengths[0] - rejected / lengths[1]
-
-
-def simpo(
-    chosen: Tensor, rejected: Tensor, lengths: tuple[Tensor, Tensor], beta: float, gamma: float
-) -> Tensor:
-    """Return -log s(beta (mean log pi_c - mean log pi_r) - gamma) for each pair, in nats.
-
-    It has no reference. chosen, rejected: (pairs,), summed log-probabilities; lengths: the tokens
-    of each. (Meng et al. 2024, arXiv:2405.14734)
-    """
-    return bradley_terry(beta * difference(chosen, rejected, lengths), margin=gamma)
 
 
 def length_margin(lengths: tuple[Tensor, Tensor], alpha: float) -> Tensor:

@@ -65,6 +65,7 @@ REMEDIES = {
     "in_the_middle": "draw more answers a prompt",
     "one_answer": "draw more answers a prompt",
     "repeated_answers": "raise the temperature, so that answers differ",
+    "unchanged": "give the revisions a higher temperature, or another constitution",
     "no_verdict": "name another judge or labeller",
     "unsafe": "look at what the reward model for safety says of the answers",
 }

@@ -15,6 +15,7 @@ from harness.draft import Draft
 from harness.sampling import Drawn
 from harness.stage import stage
 from harness.stages.critique import (
+    Revisions,
     collection,
     criticise,
     pool,
@@ -257,6 +258,32 @@ def test_revision_pairs_prefer_the_last_revision_to_the_first_answer(make, criti
     assert all(row["chosen"] == f"{row['rejected']} but kind but kind" for row in rows)
     assert {(row["p1"], row["axis"], row["source"]) for row in rows} == {
         (1.0, "safe", "ai_revision")
+    }
+
+
+@pytest.mark.parametrize(("revision_ends", "answer_ends"), [(True, False), (False, True)])
+def test_a_revision_and_an_answer_make_a_pair_only_where_both_finished(
+    make, tmp_path, revision_ends, answer_ends
+):
+    revised = make(steps(1, seed=110)[0]).rows()
+    whole = {"completion": "a kinder answer", "finished": True, "original_finished": True}
+    rows = [{**row, **whole} for row in revised]
+    rows[0] |= {"finished": revision_ends, "original_finished": answer_ends}
+    (tmp_path / "rows").mkdir()
+    write_rows(Draft(tmp_path / "rows"), rows)
+    out = Draft(tmp_path)
+    told = Revisions("told", path=tmp_path / "rows")
+    revision_pairs.body(out, told, axis="safe", source="ai_revision")
+    assert out.facts["dropped"] == {"unchanged": 0, "unfinished": 1}
+    assert len(Preferences("made", path=tmp_path).rows()) == len(rows) - 1
+
+
+def test_a_revision_of_a_revision_remembers_whether_the_first_answer_finished(make):
+    answers = toy_answers(n=N, unfinished=3)
+    last = make(steps(2, seed=110, answers=answers)[1]).rows()
+    ended = {row["prompt_id"]: row["finished"] for row in make(answers)}
+    assert {row["prompt_id"]: row["original_finished"] for row in last} == {
+        row["prompt_id"]: ended[row["prompt_id"]] for row in last
     }
 
 

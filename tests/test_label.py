@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from tiny import tiny_pairs
+from tiny import tiny_pairs, tiny_policy
 
 from harness.artifacts import Preferences, Rankings, Samples, write_rows
 from harness.constitution import Constitution, Principle
@@ -318,7 +318,7 @@ def test_no_pair_and_no_ranking_holds_an_answer_that_did_not_finish(stage, tmp_p
 @pytest.mark.parametrize("stage", [label, relabel, contest, rank])
 def test_answers_that_never_end_fail_by_name_with_the_remedy(stage, make, tmp_path):
     ask = {"n": 2, "temperature": 1.0, "max_new_tokens": 1, "seed": 0}
-    drawn = make(sample(tiny_base(seed=1), tiny_data().validation, **ask))
+    drawn = make(sample(tiny_policy(seed=1), tiny_data().validation, **ask))
     assert not any(row["finished"] for row in drawn)
     with pytest.raises(ValueError, match=r"unfinished.*; raise max_new_tokens"):
         labelled_by(stage, drawn, tmp_path / "made")

@@ -240,6 +240,7 @@ def log1p_exp(x):
         (Variant("ipo_sum"), 0.1, 12.25),
         (Variant("ipo_sum"), 0.5, 0.25),
         (Variant("sigmoid_norm"), 2.0, log1p_exp(1.0)),
+        (Variant("robust", flips=0.1), 0.5, 0.293121),
         (Variant("simpo"), 2.0, log1p_exp(-4.0)),
         (Variant("simpo", margin=0.5), 2.0, log1p_exp(-3.5)),
         (Variant(length_penalty=0.05), 0.1, log1p_exp(-0.15 + 0.1)),
@@ -250,6 +251,20 @@ def log1p_exp(x):
 def test_each_variant_has_the_value_worked_out_by_hand(variant, beta, by_hand):
     found = variant.of(beta, ANSWERS, torch.tensor([1.0]))
     assert found.item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_soft_label_under_the_robust_loss_is_the_mean_of_both_labels_losses(reference, tmp_path):
+    config = {"loss_type": ["robust"], "label_smoothing": 0.1}
+    given = pairs(p1=0.9)
+    assert loss_config(given, "robust", 0.1) == config
+    robust = Variant("robust", flips=0.1)
+    made, rows = trainer(reference, tmp_path, given, beta=0.5, variant=robust, **config)
+    for row in rows:
+        row["ref_chosen_logps"] -= 1.5
+    log_odds = {sign: log1p_exp(-sign * 0.75) for sign in (1, -1)}  # beta h is 0.75
+    one, other = ((0.9 * log_odds[s] - 0.1 * log_odds[-s]) / 0.8 for s in (1, -1))
+    assert one == pytest.approx(0.293121, abs=1e-6)
+    assert step(made, rows).item() == pytest.approx(0.9 * one + 0.1 * other, abs=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "sigmoid_norm"])

@@ -22,6 +22,7 @@ from harness.artifacts import (
 from harness.constitution import Constitution, PostProcess, Principle
 from harness.critic import critique_messages, revision_messages, written
 from harness.draft import Draft
+from harness.drawn_answers import note_kept
 from harness.shared import Shared, derived_seed
 from harness.stage import stage
 from harness.stages.label import relabel
@@ -30,6 +31,7 @@ from harness.tokens import require_rows
 
 Row = dict[str, Any]
 KEPT = ("prompt_id", "sample", "messages", "completion", "finished", "tag", "cluster")
+FIRST = ("original", "original_finished")  # the answer that everything started from, and its end
 
 
 class Critiques(Rows):
@@ -37,7 +39,7 @@ class Critiques(Rows):
 
     columns: ClassVar[tuple[str, ...]] = (
         *KEPT,
-        "original",
+        *FIRST,
         "step",
         "principle",
         "principle_digest",
@@ -60,7 +62,7 @@ def collection(out: Draft, prompts: Prompts, *, tag: str) -> None:
     write_rows(out, rows)
 
 
-@stage(makes=Critiques)
+@stage(makes=Critiques, version=2)
 def criticise(
     out: Draft,
     answers: Samples | Revisions,
@@ -86,7 +88,7 @@ def criticise(
         (
             {
                 **{name: row[name] for name in KEPT},
-                "original": row.get("original", row["completion"]),
+                **first_of(row),
                 "step": row.get("step", 0),
                 "principle": principle.id,
                 "principle_digest": principle.digest,
@@ -100,7 +102,7 @@ def criticise(
     out.note(critiques=len(said), **dropped)
 
 
-@stage(makes=Revisions)
+@stage(makes=Revisions, version=2)
 def revise(
     out: Draft,
     answers: Critiques | Samples | Revisions,
@@ -157,13 +159,20 @@ def revised(row: Row, principle: Principle, text: str, finished: bool) -> Row:
         **{name: row[name] for name in KEPT},
         "completion": text,
         "finished": finished,
-        "original": row.get("original", row["completion"]),
+        **first_of(row),
         "step": row.get("step", 0) + 1,
         "principle": principle.id,
         "principle_digest": principle.digest,
         "critique": row.get("critique"),
         "previous": row["completion"],
     }
+
+
+def first_of(row: Row) -> Row:
+    """Return the first answer of a chain of revisions, and whether it finished."""
+    if "original" in row:
+        return {name: row[name] for name in FIRST}
+    return {"original": row["completion"], "original_finished": row["finished"]}
 
 
 def drawn_principles(
@@ -204,18 +213,19 @@ def pool(out: Draft, answers: tuple[Revisions | Samples, ...]) -> None:
     out.note(read=read, unfinished=unfinished, repeated=read - unfinished - len(rows))
 
 
-@stage(makes=Preferences)
+@stage(makes=Preferences, version=2)
 def revision_pairs(out: Draft, revisions: Revisions, *, axis: str, source: str) -> None:
     """Prefer each revision to the first answer to its prompt, without asking any judge.
 
-    Unchanged and unfinished revisions make no pair.
+    Unchanged revisions make no pair, and neither does one that did not finish or revises an answer
+    that did not. Raises ValueError where no pair is left.
     """
     rows: list[Row] = []
     dropped = {"unchanged": 0, "unfinished": 0}
     for row in revisions:
         if row["completion"] == row["original"]:
             dropped["unchanged"] += 1
-        elif not row["finished"]:
+        elif not (row["finished"] and row["original_finished"]):
             dropped["unfinished"] += 1
         else:
             rows.append(
@@ -235,8 +245,8 @@ def revision_pairs(out: Draft, revisions: Revisions, *, axis: str, source: str) 
                     "principle_digest": row["principle_digest"],
                 }
             )
+    note_kept(out, rows, "pairs", dropped)
     write_rows(out, rows)
-    out.note(pairs=len(rows), **dropped)
 
 
 def self_revised(

@@ -18,6 +18,7 @@ from harness.losses import (
     ipo,
     length_margin,
     mean_nll,
+    robust_dpo,
     smoothed,
 )
 from harness.memory import given_room, rows_at_once
@@ -82,12 +83,14 @@ def prefer(
     none. "sigmoid_norm" and "ipo" compare means over tokens, "ipo_sum" sums. Three settings add to
     a loss: `margin`, by which the better answer should lead (SimPO's gamma); `length_penalty`, a
     margin for every token that it is longer (R-DPO's alpha); `nll`, the weight of its loss a token.
-    Hard labels take TRL's loss; soft ones (0 < p1 < 1), label smoothing of a logistic loss (cDPO)
-    and what else TRL lacks take ours on the same log-probabilities. Pairs of equal answers are left
+    Hard labels take TRL's loss; soft ones (0 < p1 < 1) of a logistic loss or "robust", label
+    smoothing of a logistic loss (cDPO) and what else TRL lacks take ours on the same log-
+    probabilities. Pairs of equal answers are left
     out, as are rows longer than `max_length`. Raises ValueError where a setting would not matter.
     Defaults: Rafailov et al. 2023, appendix B, but AdamW for RMSprop.
     """
-    variant = Variant(loss, margin, length_penalty, nll)
+    flips = label_smoothing if loss == "robust" else 0.0
+    variant = Variant(loss, margin, length_penalty, nll, flips)
     recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
     tokenizer = reference.tokenizer()
     rows, dropped = encoded_pairs(tokenizer, pairs, max_length)
@@ -110,12 +113,13 @@ def prefer(
 
 @dataclass(frozen=True)
 class Variant:
-    """A member of the DPO family: its loss, and what is added to it."""
+    """A member of the DPO family: its loss, and what is added to it; `flips` is robust DPO's e."""
 
     loss: PreferenceLoss = "sigmoid"
     margin: float = 0.0
     length_penalty: float = 0.0
     nll: float = 0.0
+    flips: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.margin, self.length_penalty, self.nll) < 0:
@@ -137,6 +141,9 @@ class Variant:
         lead = self.lead(answers)
         if self.loss == "ipo_sum":
             return ipo(lead, beta).mean()
+        if self.loss == "robust":
+            first, second = (robust_dpo(sign * beta * lead, self.flips) for sign in (1, -1))
+            return (p1 * first + (1 - p1) * second).mean()
         longer = length_margin(answers.tokens, self.length_penalty)
         return bradley_terry(beta * lead, p1, self.margin + longer).mean()
 
@@ -176,7 +183,7 @@ def loss_config(
         for row in rows:
             row["p1"] = smoothed(row["p1"], label_smoothing)
         return {"loss_type": ["sigmoid" if loss in OURS else loss]}
-    if any(row["p1"] != 1 for row in rows):
+    if loss != "robust" and any(row["p1"] != 1 for row in rows):
         raise ValueError(f'loss {loss!r} takes hard labels only; use loss="sigmoid" for soft p1')
     if label_smoothing and loss != "robust":
         raise ValueError(f"label_smoothing has no effect on loss {loss!r}; set it to 0")
