@@ -204,11 +204,15 @@ class Book:
             for judge in judges_in(cell)
         }
 
-    def endpoint(self) -> dict[str, int]:
-        """Return what served judges cost the study, labels and judgements together: each once."""
-        made = self.made(in_order([target for cell in self.cells for target in cell.targets]))
-        manifests = [self.manifests[a.id] for a in made]
-        return {name: counted(manifests, f"endpoint_{name}") for name in ENDPOINT}
+    def endpoint(self) -> dict[str, dict[str, int]]:
+        """Return what served judges cost the study, by the artifact they labelled or judged for."""
+        found = {}
+        for artifact in in_order([target for cell in self.cells for target in cell.targets]):
+            told = [self.manifests[artifact.id]] if artifact.id in self.manifests else []
+            counts = {name: counted(told, f"endpoint_{name}") for name in ENDPOINT}
+            if any(counts.values()):
+                found[artifact.id] = counts
+        return found
 
     def provenance(self) -> dict[str, Any]:
         """Return ids, stage versions, code digests, wheels and numerics of what is made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,28 @@ def check_same(sources: Sequence[Path], ledgers: Sequence[Mapping[str, Any]]) ->
         for suite in ledger["suites"]:
             if declared.setdefault(suite["suite"], suite) != suite:
                 problems.append(f"{source} declares the suite {suite['suite']!r} in another way")
+    problems += other_datasets(sources, ledgers)
     if problems:
         raise InputError("\n".join([*problems, "only parts of one study can be merged"]))
+
+
+def other_datasets(sources: Sequence[Path], ledgers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield where sources read data sets of one label, or one artifact of them, in two ways."""
+    settings: dict[str, tuple[Path, Any]] = {}
+    noted: dict[tuple[str, str], tuple[Path, Any]] = {}
+    for source, ledger in zip(sources, ledgers, strict=True):
+        for label, facts in ledger.get("datasets", {}).items():
+            mine = {name: value for name, value in facts.items() if name != "notes"}
+            place, known = settings.setdefault(label, (source, mine))
+            if known != mine:
+                yield f"{source} and {place} differ in the dataset {label}: {mine!r}, {known!r}"
+            for artifact, note in facts["notes"].items():
+                place, known = noted.setdefault((label, artifact), (source, note))
+                if known != note:
+                    yield (
+                        f"{source} and {place} read other rows into {artifact} of the dataset "
+                        f"{label}: {note!r}, {known!r}"
+                    )
 
 
 def choose(sources: Sequence[Path]) -> tuple[list[dict[str, str]], dict[Key, Path]]:
@@ -135,19 +155,29 @@ def together(ledgers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for one in ledger[name]:
                 found.setdefault(one[key], one)
         first[name] = list(found.values())
-    first["scores"] = {k: v for ledger in reversed(ledgers) for k, v in ledger["scores"].items()}
-    for name, join in (("judges", judges_of), ("trials", trials_of), ("labelling", labelling_of)):
+    first["scores"] = by_name([ledger["scores"] for ledger in ledgers])
+    for name, join in JOINED.items():
         if known := [ledger[name] for ledger in ledgers if name in ledger]:
             first[name] = join(known)
+    first["embedded_world"] = any(ledger["embedded_world"] for ledger in ledgers)
     first["control"] = list(control_of(ledgers))
     first["provenance"] = provenance_of([ledger["provenance"] for ledger in ledgers])
     first["examples"] = next((x["examples"] for x in ledgers if x["examples"]), [])
     return first
 
 
-def judges_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the judges of all sources, as the first that names one knows it."""
-    return {name: judge for one in reversed(found) for name, judge in one.items()}
+def by_name(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what all sources know by name, each as the first that names it knows it."""
+    return {name: value for one in reversed(found) for name, value in one.items()}
+
+
+def datasets_of(found: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return the datasets of all sources with the notes of every artifact that read rows."""
+    sets: dict[str, dict[str, Any]] = {}
+    for label, facts in ((label, facts) for one in found for label, facts in one.items()):
+        mine = sets.setdefault(label, {**facts, "notes": {}})
+        mine["notes"] = {**facts["notes"], **mine["notes"]}
+    return sets
 
 
 def trials_of(found: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -166,6 +196,16 @@ def labelling_of(found: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str,
         mine = sets.setdefault(one["artifact"], {**one, "rows": []})
         mine["rows"] = list(dict.fromkeys([*mine["rows"], *one["rows"]]))
     return list(sets.values())
+
+
+JOINED: dict[str, Callable[[Any], Any]] = {
+    "judges": by_name,
+    "whole_settings": by_name,
+    "endpoint": by_name,  # by artifact: what two machines made from one recipe counts once
+    "datasets": datasets_of,
+    "trials": trials_of,
+    "labelling": labelling_of,
+}
 
 
 def control_of(ledgers: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

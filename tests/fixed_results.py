@@ -7,6 +7,7 @@ import json
 import random
 from pathlib import Path
 
+from harness.label_budget import KINDS
 from harness.ledger import CELL_COLUMNS
 from harness.plain_text import csv_text
 from harness.results import CELLS, ITEM_COLUMNS, ITEMS, LEDGER, SCORE_COLUMNS, SCORES, score_rows
@@ -218,7 +219,7 @@ def write_curves(folder, labels=("dpo",), seeds=(0,)):
 def labels_of(label):
     """Return labels in all, tokens and memory of evaluation, and labels by kind."""
     human = 4000 if label in ("dpo", "best_of_n") else 0
-    return [human, 51000, 2**29, human, 0, 0, 0, 0, 0, 0]
+    return [human, 51000, 2**29, human, *[0] * (len(KINDS) - 1)]
 
 
 def write_results(

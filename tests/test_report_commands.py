@@ -79,6 +79,60 @@ def test_merging_keeps_what_each_machine_tuned_and_how_its_labellers_did(tmp_pat
     }
 
 
+def calls(n):
+    return {"calls": n, "tokens_read": 10 * n, "tokens_written": n, "invalid": 0, "floored": 0}
+
+
+def read_by(artifact, **changes):
+    noted = {"read": 9, "rows": {"train": 7}, "dropped": {"long": 2}, "digests": {"train": "aa"}}
+    facts = {"plugin": "hamlet", "settings": {"budget": 100}, "notes": {artifact: noted}}
+    return {"hamlet": {**facts, **changes}}
+
+
+def test_merging_adds_what_served_judges_cost_and_counts_once_what_two_machines_made(tmp_path):
+    """Both labelled pairs-1 (5 calls), each judged one row (3 and 4 calls): 12, and never 17."""
+    folders = [
+        write_results(tmp_path / label, labels=(label,), endpoint={"pairs-1": calls(5), **own})
+        for label, own in (("sft", {"judged-1": calls(3)}), ("dpo", {"judged-2": calls(4)}))
+    ]
+    call("merge", *folders, "--into", tmp_path / "merged")
+    found = json.loads((tmp_path / "merged" / LEDGER).read_text())["endpoint"]
+    assert sum(one["calls"] for one in found.values()) == 5 + 3 + 4
+    said = "12 calls, 120 tokens read, 12 tokens written, 0 invalid, 0 floored"
+    assert said in " ".join((tmp_path / "merged" / "report.md").read_text().split())
+
+
+def test_merging_keeps_what_each_machine_noted_of_the_rows_it_read(tmp_path):
+    folders = []
+    for label, artifact in (("sft", "rows-1"), ("dpo", "rows-2")):
+        settings = {label: {"beta": 0.1}}
+        given = {"datasets": read_by(artifact), "whole_settings": settings}
+        given["embedded_world"] = label == "dpo"
+        folders.append(write_results(tmp_path / label, labels=(label,), **given))
+    call("merge", *folders, "--into", tmp_path / "merged")
+    found = json.loads((tmp_path / "merged" / LEDGER).read_text())
+    assert set(found["datasets"]["hamlet"]["notes"]) == {"rows-1", "rows-2"}
+    assert set(found["whole_settings"]) == {"sft", "dpo"}
+    assert found["embedded_world"]
+    report = (tmp_path / "merged" / "report.md").read_text()
+    assert "rows-1" in report
+    assert "rows-2" in report
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (read_by("rows-1", settings={"budget": 200}), "differ in the dataset hamlet"),
+        (read_by("rows-1", notes={"rows-1": {"rows": {}, "dropped": {}}}), "read other rows into"),
+    ],
+)
+def test_machines_that_read_other_data_are_refused(tmp_path, other, said):
+    one = write_results(tmp_path / "one", labels=("sft",), datasets=read_by("rows-1"))
+    two = write_results(tmp_path / "two", labels=("dpo",), datasets=other)
+    assert said in " ".join(call("merge", one, two, "--into", tmp_path / "m", code=2).split())
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_cell_that_failed_here_and_is_done_there_is_taken_from_there(tmp_path):
     failed = {("dpo", 0): ("failed", "x: broke")}
     bad = write_results(tmp_path / "bad", states=failed, left_out=[("dpo", 0)])

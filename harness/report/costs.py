@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.label_budget import KINDS
+from harness.ledger import ENDPOINT
 from harness.report.grid import Cell, Table, counted, table
 from harness.report.tables import Block, Matrix, sums
 
@@ -46,6 +47,7 @@ def budget(matrix: Matrix, block: Block, name: str) -> Table:
         "the counts. Best-of-n pays when it is sampled, so its price stands under evaluation. "
         f"All policies of the study: {total}."
     )
+    note += served(matrix)
     if tuned:
         note += " Tuning stands apart, over all of its seeds: trials, failed ones included."
     columns = [
@@ -54,6 +56,14 @@ def budget(matrix: Matrix, block: Block, name: str) -> Table:
         *(TUNING if tuned else ()),
     ]  # fmt: skip
     return table("Budget", columns, rows, note, name=name)
+
+
+def served(matrix: Matrix) -> str:
+    """Return what judges and labellers behind a server cost the whole study, "" for none."""
+    found = matrix.facts.get("endpoint", {}).values()
+    total = {name: sum(one[name] for one in found) for name in ENDPOINT}
+    said = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in total.items())
+    return f" Served judges and labellers: {said}." if found else ""
 
 
 def tuning_cells(spent: Mapping[str, float]) -> list[Cell]:
