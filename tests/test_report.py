@@ -12,6 +12,7 @@ import re
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -41,7 +42,7 @@ from harness.report.split import split_table
 from harness.report.table_files import as_csv, as_latex
 from harness.report.tables import Block, Matrix, control
 from harness.report.tax import averages, informative, macro
-from harness.report.words import answer, number, with_interval
+from harness.report.words import answer, clause, number, with_interval
 from harness.results import LEDGER, read_csv
 from harness.statistics import estimate, mean
 
@@ -159,7 +160,7 @@ def test_planted_equality_is_not_distinguishable_and_gets_its_mde(tmp_path, monk
     monkeypatch.setattr("fixed_results.LEVELS", levels)
     folder = write_results(tmp_path, seeds=(0, 1, 2, 3, 4), labels=tuple(levels))
     said = " ".join(answer(Matrix(folder), ONLY))
-    assert "not distinguishable (MDE 0.0" in said
+    assert re.search(r"not distinguishable \([+−]?0\.\d+ ± 0\.\d+, p = .*?, MDE 0\.0", said)
     assert "better" not in said
     assert "worse" not in said
 
@@ -398,6 +399,17 @@ def test_latex_tables_let_no_text_be_a_command():
     assert rf"{name} & $-$0.1 $\pm$ 0.2 \\" in text
     assert r"row & x\_1 \\" in text
     assert r"\caption{50 \% \& more. }" in text
+
+
+def test_a_difference_that_holm_alone_takes_back_is_shown_with_its_interval_and_p(five):
+    """Alone p is .01 < .05; over the family it is .12: the reader sees why it does not stand."""
+    matrix = Matrix(five)
+    key = next(k for k in matrix.entries if k[1] == "dpo" and k[2].metric == "gold_help")
+    entry = matrix.entries[key]
+    lone = estimate(0.10, 0.03, 10, n=120, clusters=40, seeds=5, claim="method")
+    assert lone.low > 0
+    said = clause(matrix, matrix.co_primary()[0], replace(entry, difference=lone, p=0.12))
+    assert said.startswith("helpfulness not distinguishable (+0.100 ± 0.067, p = .120, MDE ")
 
 
 def test_hostile_text_is_no_formula_in_a_table(tmp_path):

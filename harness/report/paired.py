@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.multiplicity import Pair, rank_intervals, simultaneous, tie_groups, told_apart
+from harness.multiplicity import Pair, rank_intervals, simultaneous, tie_groups, told_apart, winner
 from harness.report.grid import Cell, Table, sizes, table
 from harness.report.headline import named
 from harness.report.tables import Block, Matrix, Measure, Metric
@@ -103,13 +103,15 @@ def matrix_table(matrix: Matrix, block: Block, metric: Metric, measure: Measure)
     ]
     count = len(pairs) // 2
     apart = sum(pair.distinguishable for pair in pairs.values()) // 2
+    above = winner(labels, better) if alike(pairs) else None
+    first = f" {above} is told apart from every other row, as the better." if above else ""
     way = "higher" if metric.higher_is_better else "lower"
     note = (
         f"Row minus column; {way} is better. Intervals hold for all {count} pairs at once "
         f"(95 %, {square.how}. {apart} of {count} pairs are told apart, marked by *; "
         "the others are not, which does not make them equal. Rows that share a letter are not told "
-        "apart; places are those that a row may have. Each pair's interval, p and MDE are in the "
-        "table's CSV file."
+        f"apart; places are those that a row may have.{first} Each pair's interval, p and MDE are "
+        "in the table's CSV file."
     )
     return table(
         f"{metric.name} at {measure.decoding}: every row against every other",
@@ -118,6 +120,12 @@ def matrix_table(matrix: Matrix, block: Block, metric: Metric, measure: Measure)
         note,
         name=named(f"t2_{metric.name}_{measure.decoding}", block),
     )
+
+
+def alike(pairs: Mapping[tuple[str, str], Pair]) -> bool:
+    """Say whether all pairs rest on as many prompts and seeds, so that a row may stand out."""
+    sets = {(p.difference.n, p.difference.clusters, p.difference.seeds) for p in pairs.values()}
+    return len(sets) == 1
 
 
 def pair_cell(pair: Pair | None) -> Cell:

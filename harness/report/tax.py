@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from harness.multiplicity import family, tax
+from harness.multiplicity import Contrast, equivalence_p, equivalent, family, tax
 from harness.report.grid import Cell, Table, detectable, measured, table
 from harness.report.tables import Block, Matrix, Measure, Metric, at_chance
-from harness.report.words import margin, number
+from harness.report.words import margin, number, p_value
 from harness.statistics import Estimate, Key, summary
 
 K = TypeVar("K")
@@ -61,8 +61,9 @@ def note(matrix: Matrix, block: Block, chance: Mapping[str, float]) -> str:
     wide = number(margin(matrix))
     said = (
         f"Differences so that higher is better, paired by item. No loss: the 90 % interval lies "
-        f"within ±{wide}, the study's margin (two one-sided tests). Loss or gain: Holm's p over "
-        "the rows (and tasks) is at most .05. Undecided: neither. Averages are over tasks."
+        f"within ±{wide}, the study's margin (two one-sided tests, whose larger p is given). "
+        "Loss or gain: Holm's p over the rows (and tasks) is at most .05. Undecided: "
+        "neither. Averages are over tasks."
     )
     names = [m.name for m, _ in informative(matrix, block)]
     if len(names) > 1:
@@ -173,6 +174,14 @@ def judged(found: Mapping[K, Estimate], matrix: Matrix) -> dict[K, tuple[Cell, C
     """Return the cells of a family of differences, Holm-adjusted over the family."""
     contrasts = zip(found.items(), family(list(found.values())), strict=True)
     return {
-        key: (measured(e, sign=True), detectable(e), Cell(tax(contrast, margin(matrix))))
+        key: (measured(e, sign=True), detectable(e), verdict_cell(contrast, margin(matrix)))
         for (key, e), contrast in contrasts
     }
+
+
+def verdict_cell(contrast: Contrast, wide: float) -> Cell:
+    """Return the verdict; where it says that a row lies within the margin, with that test's p."""
+    said = tax(contrast, wide)
+    if not equivalent(contrast.gain, wide):
+        return Cell(said)
+    return Cell(f"{said} (p {p_value(equivalence_p(contrast.gain, wide))})")

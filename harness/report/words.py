@@ -40,6 +40,10 @@ TEST_BED = (
 SHARED_JUDGE = (
     "The evaluation judge is also the labeller: methods that learn from it are graded by it."
 )
+READING = (
+    "Intervals (95 %) and MDE (80 % power) are of one comparison alone; p is Holm's over all "
+    "methods and axes of a decoding, so a difference beyond its own interval or MDE need not stand."
+)
 VERDICTS = {
     "dominates": "; it dominates SFT",
     "trades": "; it trades one for the other",
@@ -135,7 +139,7 @@ def answer(matrix: Matrix, block: Block) -> list[str]:
     said = [said for label in matrix.tested if (said := sentence(matrix, block, label))]
     if not said:
         return ["No method besides SFT has been measured yet."]
-    return [*said, "Intervals are 95 %; p is Holm's over all methods and axes of a decoding."]
+    return [*said, READING]
 
 
 def summary(matrix: Matrix, block: Block) -> Iterator[str]:
@@ -208,9 +212,15 @@ def clause(matrix: Matrix, metric: Metric, entry: Entry) -> str:
         raise ValueError(f"{entry.label} has no difference on {metric.name} to speak of")
     name = metric.axis if len(matrix.co_primary()) > 1 else metric.name
     if found.stderr == 0 and found.value == 0:
-        return f"{name} the same on every prompt (n = {found.n})"
+        each = "prompt" if found.clusters == found.n else "cluster of prompts"  # all it can tell
+        return f"{name} the same on every {each} (n = {found.n})"
     if not entry.significant:
-        return f"{name} not distinguishable (MDE {number(found.mde)}, n = {found.n})"
+        if entry.p is None or entry.p <= found.p:  # a family of one: its own test said so
+            return f"{name} not distinguishable (MDE {number(found.mde)}, n = {found.n})"
+        return (
+            f"{name} not distinguishable ({with_interval(found, sign=True)}, p {p_value(entry.p)}, "
+            f"MDE {number(found.mde)}, n = {found.n})"
+        )
     direction = "better" if metric.gain(found.value) > 0 else "worse"
     low, high = sorted((abs(found.low), abs(found.high)))
     return (
