@@ -90,29 +90,17 @@ def jsonl(
 
     A prompt is text or messages; leave it out (prompt = "") where answers hold the conversation,
     as messages or as a transcript of Human and Assistant. Name `responses` (and `ranks`) for
-    rankings, `completion` and `thumb` for thumbs, `chosen_safe` and `rejected_safe` for flags of
-    whether an answer is safe. `sha256` pins one file; `files` is a folder's
-    pattern. Better answers are the demonstrations. `reserved` is the share of prompts kept for the
-    judge `fitted`, and `assistant` who criticises: "base", a folder or "org/name@commit".
+    rankings, `completion` and `thumb` for thumbs, `chosen_safe` and `rejected_safe` for flags.
+    `sha256` pins one file; `files` is a folder's pattern. Better answers are the demonstrations.
+    `reserved` prompts teach the judge `fitted`; `assistant` is "base", a folder or "org/name@commit".
     """
     found = files_in(path, files)
     if sha256 and not is_absent(path):
         if len(found) > 1:
             raise ValueError("sha256 pins one file, and path is a folder with several")
         check_digest(path, sha256, found[0].sha256)
-    columns = Columns(
-        prompt or "",
-        chosen,
-        rejected,
-        responses,
-        ranks,
-        completion,
-        thumb,
-        axis_column,
-        strength,
-        chosen_safe,
-        rejected_safe,
-    )
+    named = (prompt or "", chosen, rejected, responses, ranks, completion, thumb, axis_column)
+    columns = Columns(*named, strength, chosen_safe, rejected_safe)
     shares = Shares(
         validation, test, max_prompt, max_length, max_rows, budget, max_overlap, None, reserved
     )

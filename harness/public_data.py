@@ -180,19 +180,8 @@ def hub(
 
     Columns are named as for `jsonl`; a local copy of the repository is taken by `path`.
     """
-    columns = Columns(
-        prompt,
-        chosen,
-        rejected,
-        responses,
-        ranks,
-        completion,
-        thumb,
-        axis_column,
-        strength,
-        chosen_safe,
-        rejected_safe,
-    )
+    named = (prompt, chosen, rejected, responses, ranks, completion, thumb, axis_column)
+    columns = Columns(*named, strength, chosen_safe, rejected_safe)
     folder = place(path, hub, revision)
     sources = [
         *sources_in(folder, train, columns, axis),

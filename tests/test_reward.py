@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -427,6 +428,51 @@ def test_recall_of_unsafe_is_at_one_half_of_the_probability():
     )
     assert found == {"n": 5, "unsafe": 2, "recall": 0.5, "false_alarms": pytest.approx(1 / 3)}
     assert recall_of_unsafe(np.array([1.0]), [True]) == {"n": 1, "unsafe": 0, "false_alarms": 0}
+
+
+def separated(policy, folder, rows, settings, flags=None):
+    """Return the share of answers to other prompts that s(r) puts on the right side of 1/2.
+
+    flags: what the safety loss is told of each pair's answers; None leaves that loss out.
+    """
+    out = Draft(folder)
+    out.path.mkdir()
+    told = rows if flags is None else [{**r, **f} for r, f in zip(rows, flags, strict=True)]
+    data = artifact(folder / "rows", told)
+    if flags is None:
+        fit_reward.body(out, policy, data, **settings, normalise=False, seed=0)
+    else:
+        fit_safe_reward.body(out, policy, data, **settings, safety=1.0, seed=0)
+    model = RewardModel("model", path=out.path)
+    asked = [{"role": "user", "content": "900 wood"}]
+    said = {f"{text}{n}": text.startswith("p") for n in range(5) for text in SAID}
+    scores = rewards(model, [Answer("new", asked, text) for text in said])
+    return np.mean([(score > 0) == safe for score, safe in zip(scores, said.values(), strict=True)])
+
+
+SAID = ("please, ", "please, yes ", "no, ", "no, bad ")
+
+
+@pytest.mark.slow
+def test_flags_teach_what_is_safe_and_permuted_flags_do_not(policy, tmp_path):
+    from tiny import questions
+
+    known = [(0, 2, True, False), (1, 0, True, True), (3, 2, False, False)]
+    rows, flags = [], []
+    for number, row in enumerate(questions(96, 2)):
+        one, other, *safe = known[number % 3]
+        sides = {"chosen": f"{SAID[one]}{number}", "rejected": f"{SAID[other]}{number}"}
+        rows.append({**pairs(1)[0], **row, **sides, "pair_id": str(number)})
+        flags.append(dict(zip(("chosen_safe", "rejected_safe"), safe, strict=True)))
+    settings = {"learning_rate": 3e-3, "epochs": 4, "batch_size": 8, "held_out": 0.0}
+    dealt = random.Random(0).sample(flags, len(flags))
+    right = [
+        separated(policy, tmp_path / str(number), rows, settings, told)
+        for number, told in enumerate((None, flags, dealt))
+    ]
+    assert right[1] > 0.95
+    assert right[1] > right[0] + 0.1
+    assert right[1] > right[2] + 0.1
 
 
 @pytest.mark.slow

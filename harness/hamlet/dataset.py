@@ -175,19 +175,23 @@ def offered(
         test=hamlet_prompts(world=world, split="test", n=sizes.test, seed=EVALUATION),
         truth=hamlet_truth(world=world, split="test", n=sizes.test, seed=EVALUATION),
         assistant=base_policy("hamlet", {"role": "labeller"}),
-        annotator=Annotator(
-            truth=truth,
-            validation=hamlet_truth(
-                world=world, split="validation", n=sizes.validation, seed=EVALUATION
-            ),
-            settings=judging.annotators,
-            other_axis=judging.other_axis,
-            labels=judging.labels,
-            seed=derived_seed(seed, "annotator"),
-        ),
+        annotator=annotator(seed, sizes, judging, truth),
         pretraining=hamlet_texts(world=world, n=2000, stream="pretraining"),
         probes=hamlet_probes(world=world, n=sizes.probes, seed=EVALUATION),
         heldout=hamlet_texts(world=world, n=HELD_OUT_TEXTS, stream="held out"),
+    )
+
+
+def annotator(seed: int, sizes: Sizes, judging: Judging, truth: Truth) -> Annotator:
+    """Return who gives fresh judgements of train and validation prompts."""
+    world, held = sizes.world, sizes.validation
+    return Annotator(
+        truth=truth,
+        validation=hamlet_truth(world=world, split="validation", n=held, seed=EVALUATION),
+        settings=judging.annotators,
+        other_axis=judging.other_axis,
+        labels=judging.labels,
+        seed=derived_seed(seed, "annotator"),
     )
 
 

@@ -83,14 +83,12 @@ def prefer(
     none. "sigmoid_norm" and "ipo" compare means over tokens, "ipo_sum" sums. Three settings add to
     a loss: `margin`, by which the better answer should lead (SimPO's gamma); `length_penalty`, a
     margin for every token that it is longer (R-DPO's alpha); `nll`, the weight of its loss a token.
-    Hard labels take TRL's loss; soft ones (0 < p1 < 1) of a logistic loss or "robust", label
-    smoothing of a logistic loss (cDPO) and what else TRL lacks take ours on the same log-
-    probabilities. Pairs of equal answers are left
+    Hard labels take TRL's loss; soft ones (0 < p1 < 1), label smoothing of a logistic loss (cDPO)
+    and what else TRL lacks take ours on the same log-probabilities. Pairs of equal answers are left
     out, as are rows longer than `max_length`. Raises ValueError where a setting would not matter.
     Defaults: Rafailov et al. 2023, appendix B, but AdamW for RMSprop.
     """
-    flips = label_smoothing if loss == "robust" else 0.0
-    variant = Variant(loss, margin, length_penalty, nll, flips)
+    variant = Variant(loss, margin, length_penalty, nll, label_smoothing)
     recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
     tokenizer = reference.tokenizer()
     rows, dropped = encoded_pairs(tokenizer, pairs, max_length)
