@@ -85,7 +85,9 @@ class Measured:
 
     def estimate(self, *, is_rate: bool, seed: int | None = None) -> Estimate | None:
         """Return the estimate over all seeds or of one, None where nothing was valid."""
-        chosen = {k: v for k, v in self.values.items() if seed is None or k[0] == seed}
+        chosen = self.values
+        if seed is not None:
+            chosen = {key: value for key, value in chosen.items() if key[0] == seed}
         if not chosen:
             return None
         return summary(chosen, self.clusters, is_rate=is_rate)

@@ -148,12 +148,13 @@ def mean(values: Sequence[float] | Array, clusters: Sequence[Hashable] | None = 
     if x.size == 0:
         raise ValueError("a mean needs at least one value")
     index, count = cluster_index(clusters, x.size)
-    sums = np.bincount(index, x - x.mean(), minlength=count)
+    centre = float(x.mean())
+    sums = np.bincount(index, x - centre, minlength=count)
     stderr = math.nan
     if count > 1:
         stderr = math.sqrt(count / (count - 1) * float(sums @ sums)) / x.size
     return estimate(
-        float(x.mean()), stderr, count - 1, n=x.size, clusters=count, seeds=1, claim="checkpoint"
+        centre, stderr, count - 1, n=x.size, clusters=count, seeds=1, claim="checkpoint"
     )
 
 
