@@ -92,7 +92,7 @@ def jsonl(
     as messages or as a transcript of Human and Assistant. Name `responses` (and `ranks`) for
     rankings, `completion` and `thumb` for thumbs, `chosen_safe` and `rejected_safe` for flags.
     `sha256` pins one file; `files` is a folder's pattern. Better answers are the demonstrations.
-    `reserved` prompts teach the judge `fitted`; `assistant` is "base", a folder or "org/name@commit".
+    `reserved` prompts teach the judge `fitted`; `assistant`: "base", a folder or "org/name@commit".
     """
     found = files_in(path, files)
     if sha256 and not is_absent(path):
