@@ -20,10 +20,12 @@ from harness.hamlet.measures import fingerprints
 from harness.hamlet.pretrain import (
     VERDICT_WEIGHT,
     Run,
+    main,
     new_model,
     pretrain,
     train,
     verdict_weights,
+    weights_in,
 )
 from harness.hamlet.recipe import BLOCK, Blocks, Recipe, pack, training_rows
 from harness.hamlet.requests import World
@@ -202,6 +204,36 @@ def test_a_second_cycle_goes_on_from_the_first_with_other_documents(
     assert one == two, "at rate 0 the second cycle ends where the first did"
     facts = json.loads((tmp_path / "second" / "recipe.json").read_text())
     assert facts["after"]["recipe"] == json.loads(json.dumps(asdict(TINY)))
+
+
+def test_a_sharpened_model_at_temperature_1_is_the_old_one_at_a_lower_temperature(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    pretrain(TINY, tokenizer, Run(before, "cpu"))
+    main(["--start", str(before), "--sharpen", "1.5", "--out", str(after)])
+    ids = torch.tensor([tokenizer("What is 12 plus 30?").input_ids])
+    with torch.no_grad():
+        old, new = (weights_in(folder)(ids).logits for folder in (before, after))
+    torch.testing.assert_close(new, 1.5 * old, rtol=0.01, atol=0.01)  # weights are bfloat16
+    assert (after / "tokenizer.json").read_bytes() == (before / "tokenizer.json").read_bytes()
+    facts = json.loads((after / "recipe.json").read_text())
+    assert facts == {"sharpened": 1.5, "after": json.loads((before / "recipe.json").read_text())}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--sharpen", "1.5"], "needs --start"), (["--start", "x", "--sharpen", "-1"], "positive")],
+)
+def test_sharpening_nothing_or_by_nothing_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((SystemExit, ValueError)) as caught:
+        main([*arguments, "--out", str(tmp_path)])
+    assert message in f"{caught.value} {capsys.readouterr().err}"
 
 
 def test_momentum_is_made_nearly_orthonormal() -> None:

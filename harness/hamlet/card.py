@@ -50,8 +50,10 @@ INTRODUCTION = """# The models of Hamlet
 
 A test bed for alignment methods, not a benchmark of language models: small Llamas that know one
 invented county. `base` is what every method starts from; `labeller` is the AI of AI feedback, which
-went on from the base's weights to read verdicts and critiques that the base never saw. Made from
-nothing by `python -m harness.hamlet.pretrain`, measured by `python -m harness.hamlet.card`.
+went on from the base's weights to read verdicts and critiques that the base never saw. The base's
+logits were multiplied by 1.5 in the end, as if it were read at T = 2/3: a calibrated model of this
+size derails in one answer of ten. Made from nothing by `python -m harness.hamlet.pretrain`,
+measured by `python -m harness.hamlet.card`.
 """
 
 
@@ -278,6 +280,8 @@ def written(figures: Sequence[Figure], folder: Path, seed: int) -> str:
 
 def in_all(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return what a model's recipe says, with tokens and minutes of all cycles added up."""
+    if "sharpened" in recipe:
+        return in_all(recipe["after"])
     earlier = in_all(recipe["after"]) if "after" in recipe else {}
     summed = {key: recipe[key] + earlier.get(key, 0) for key in ("tokens", "minutes_training")}
     return {**recipe, **summed, "cycles": 1 + earlier.get("cycles", 0)}
@@ -287,6 +291,12 @@ def commands(recipe: dict[str, Any]) -> list[str]:
     """Return the commands that make a model again, one for each cycle, in order."""
     earlier = commands(recipe["after"]) if "after" in recipe else []
     start = f"--start {earlier[-1].split()[-1]} " if earlier else ""
+    if "sharpened" in recipe:
+        factor = recipe["sharpened"]
+        return [
+            *earlier,
+            f"python -m harness.hamlet.pretrain {start}--sharpen {factor} --out base",
+        ]
     role = recipe["recipe"]["role"]
     how = f"--tokens {recipe['recipe']['tokens']} --threads {recipe['threads']}"
     compiled = " --compile" if recipe["compiled"] else ""
