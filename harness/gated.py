@@ -62,12 +62,13 @@ def raw_scores(model: RewardModel, answers: Sequence[Answer]) -> list[float]:
 def gated_reward(
     shared: Shared,
     pairs: Preferences,
-    *,
     models: Literal["two", "one"],
     threshold: float,
+    *,
     safety_mix: float,
     margin: Margin,
     learning_rate: float,
+    epochs: int,
     batch_size: int,
     safety_loss: float = 0.0,
 ) -> tuple[Judge, RewardModel]:
@@ -80,6 +81,7 @@ def gated_reward(
     """
     how: dict[str, Any] = {
         "learning_rate": learning_rate,
+        "epochs": epochs,
         "batch_size": batch_size,
         "seed": shared.seed,
     }
@@ -101,7 +103,9 @@ def gated_reward(
     return Gated(helpful, harmless, threshold), helpful
 
 
-def axis_rewards(shared: Shared, learning_rate: float, batch_size: int) -> tuple[Reward, Reward]:
+def axis_rewards(
+    shared: Shared, learning_rate: float, epochs: int, batch_size: int
+) -> tuple[Reward, Reward]:
     """Plan a helpful and a safe reward from the rows of each axis of everybody's pairs.
 
     Each is normalised: its reference answers have mean 0 and standard deviation 1.
@@ -112,6 +116,7 @@ def axis_rewards(shared: Shared, learning_rate: float, batch_size: int) -> tuple
             shared.preferences,
             axis=axis,
             learning_rate=learning_rate,
+            epochs=epochs,
             batch_size=batch_size,
             seed=shared.seed,
         )

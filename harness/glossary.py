@@ -48,6 +48,8 @@ METHODS: Final[Mapping[str, str]] = {
     "cai.sl_batch_size": "answers of one optimiser step of imitating the revisions",
     "cai.clamp": "AI labels are kept within [clamp, 1 - clamp]; 0 leaves them as they are",
     "cai.pm_learning_rate": "learning rate of the preference model",
+    "cai.pm_epochs": "times that the preference model is trained on every pair",
+    "cai.pm_batch_size": "pairs of one optimiser step of the preference model",
     "cai.beta": "price of a nat from the SL-CAI policy, or DPO's beta",
     "dno.oracle": "who judges fresh answers: the dataset's annotators or the labeller",
     "dno.spend": "judgements of all rounds together, in shares of the budget of one a prompt",

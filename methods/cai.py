@@ -49,8 +49,7 @@ def cai(
     shared: Shared,
     stage: Literal["rl", "sl"] = "rl",
     stage2: Literal["pm_ppo", "dpo_revision", "dpo_ai_labels"] = "pm_ppo",
-    # A name, or the path of a YAML file.
-    constitution: Annotated[str, Examples("null", "general")] = "hamlet",
+    constitution: Annotated[str, Examples("null", "general")] = "hamlet",  # or a YAML file
     revisions: int = 4,  # section 3.2
     critique: bool = True,  # section 3.5: it helps small models
     critic_temperature: float = 1.0,  # section 3.2
@@ -59,6 +58,8 @@ def cai(
     sl_batch_size: int = 64,  # the paper's 1024 would be a handful of steps here
     clamp: float = 0.0,  # section 4.1: 0.4 after a chain of thought
     pm_learning_rate: float = 1e-5,  # Touvron et al. 2023, section 3.2.2
+    pm_epochs: int = 1,
+    pm_batch_size: int = 64,
     beta: Annotated[float, LogRange(1e-4, 1.0)] = 0.001,  # Bai et al. 2022a, 4.1; DPO: 0.1
     learning_rate: Annotated[float, LogRange(3e-7, 3e-5)] = 3e-6,  # Huang et al. 2024
     batch_size: int = 64,
@@ -70,14 +71,10 @@ def cai(
         shared, principles, revisions=revisions, critique=critique, temperature=critic_temperature
     )
     safe = steps if imitate == "revisions" else (first_answers(shared, "red-team", n=revisions),)
-    sl = finetune(
-        shared.base,
-        pool((*safe, first_answers(shared, "general"))),
-        learning_rate=sl_learning_rate,
-        epochs=1,  # section 3.2
-        batch_size=sl_batch_size,
-        seed=shared.seed,
-    )
+    taught = pool((*safe, first_answers(shared, "general")))
+    imitate_by: dict[str, Any] = {"learning_rate": sl_learning_rate, "batch_size": sl_batch_size}
+    # One epoch: section 3.2.
+    sl = finetune(shared.base, taught, **imitate_by, epochs=1, seed=shared.seed)
     if stage == "sl":
         return sl
     if stage2 == "dpo_revision" and not steps:
@@ -91,7 +88,8 @@ def cai(
     fit |= {"seed": shared.seed}
     if stage2 != "pm_ppo":
         return prefer(sl, pairs, beta=beta, **fit)
-    model = fit_reward(shared.sft, pairs, learning_rate=pm_learning_rate, seed=shared.seed)
+    pm: dict[str, Any] = {"learning_rate": pm_learning_rate, "epochs": pm_epochs}
+    model = fit_reward(shared.sft, pairs, **pm, batch_size=pm_batch_size, seed=shared.seed)
     rl = {**PRESETS["n_plus"], **fit, "kl": beta, "passes": passes}
     rl |= {"max_new_tokens": shared.max_new_tokens}
     return optimise(sl, shared.prompts, reward=Reward(model), value=model, **rl)

@@ -59,10 +59,11 @@ def hir(
     epochs: int = 2,  # 10 in table 7, for answers of a few words
     batch_size: int = 64,  # the authors' code
     reward_learning_rate: float = 1e-5,  # Touvron et al. 2023, section 3.2.2
+    reward_epochs: int = 1,  # section 3.2.2 there: more overfits
     reward_batch_size: int = 64,
 ) -> Policy:
     """Learn to follow goals from own answers, each relabelled by the goal that it reached."""
-    helpful, safe = axis_rewards(shared, reward_learning_rate, reward_batch_size)
+    helpful, safe = axis_rewards(shared, reward_learning_rate, reward_epochs, reward_batch_size)
     prompts = portion(shared.prompts, start=0.0, end=share, seed=shared.seed_for("prompts"))
     terms: dict[str, Any] = {"goalless": goalless, "contrast": contrast, "entropy": entropy}
     terms |= {"label_smoothing": label_smoothing, "contrast_smoothing": contrast_smoothing}

@@ -58,6 +58,7 @@ def llama2(
     safety_loss: float = 0.0,  # section 3.2.2 has one, and states no weight
     safety_mix: float = 0.1,  # section 3.2.2: helpful pairs among the safety model's
     reward_learning_rate: float = 1e-5,  # section 3.2.2
+    reward_epochs: int = 1,  # section 3.2.2: more overfits
     reward_batch_size: int = 64,  # the paper's 512 would be a handful of steps here
     kl: Annotated[float, LogRange(0.005, 0.2)] = 0.01,  # section 3.2.3, 7B and 13B
     passes: float = 8.0,  # over the prompts; the paper has 200 to 400 batches of 512
@@ -75,7 +76,7 @@ def llama2(
         if fresh:
             new = fresh_pairs(shared, policy, number=version, of=count)
             pairs = together((pairs, new)) if version else new
-        reward, value = gated_reward(shared, pairs, models=rewards, threshold=threshold, **fit)
+        reward, value = gated_reward(shared, pairs, rewards, threshold, epochs=reward_epochs, **fit)
         if stages == "ppo":
             break
         limit = {"max_new_tokens": shared.max_new_tokens, "seed": shared.seed_for("grow", version)}
@@ -85,8 +86,7 @@ def llama2(
         start = {"sft": shared.sft, "base": shared.base, "previous": policy}[init]
         seed = shared.seed
         policy = finetune(start, kept, learning_rate=rs_learning_rate, epochs=rs_epochs, seed=seed)
-    if stages == "rs":
-        return policy
     rl = {**PRESETS["llama2"], "kl": kl, "batch_size": batch_size, "learning_rate": learning_rate}
     rl |= {"passes": passes, "max_new_tokens": shared.max_new_tokens, "seed": shared.seed}
-    return optimise(policy, shared.prompts, reward=reward, value=value, **rl)
+    rl |= {"reward": reward, "value": value}
+    return policy if stages == "rs" else optimise(policy, shared.prompts, **rl)

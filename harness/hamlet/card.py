@@ -292,11 +292,8 @@ def commands(recipe: dict[str, Any]) -> list[str]:
     earlier = commands(recipe["after"]) if "after" in recipe else []
     start = f"--start {earlier[-1].split()[-1]} " if earlier else ""
     if "sharpened" in recipe:
-        factor = recipe["sharpened"]
-        return [
-            *earlier,
-            f"python -m harness.hamlet.pretrain {start}--sharpen {factor} --out base",
-        ]
+        how = f"--sharpen {recipe['sharpened']}"
+        return [*earlier, f"python -m harness.hamlet.pretrain {start}{how} --out base"]
     role = recipe["recipe"]["role"]
     how = f"--tokens {recipe['recipe']['tokens']} --threads {recipe['threads']}"
     compiled = " --compile" if recipe["compiled"] else ""
