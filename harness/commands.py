@@ -181,12 +181,17 @@ def plan(
     store: StoreFolder = STORE,
     results: Results = RESULTS,
 ) -> None:
-    """Show what a run would make, what is cached, and what it may cost. Writes nothing."""
-    from harness.planner import make_plan, plan_text
+    """Show what a run would make, what is cached, and what it may cost. Writes nothing.
+
+    Ends with 1 where a method or suite planned nothing, since its cells would fail.
+    """
+    from harness.planner import make_plan, plan_text, unplanned
 
     kept = open_store(store)
     loaded = load(study, only, seeds, settings, plugin, results if tuned else None, mirror)
-    print(plan_text(make_plan(loaded, kept), every=every))
+    planned = make_plan(loaded, kept)
+    print(plan_text(planned, every=every))
+    raise typer.Exit(1 if unplanned(planned) else 0)
 
 
 @main.command()

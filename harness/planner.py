@@ -6,6 +6,7 @@ Reads recipes and manifests alone: nothing is opened, imported or written.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from harness.study import Cell, Study
 State = Literal["cached", "changed", "failed", "new"]
 Manifest = Mapping[str, Any]
 NEVER = "never made, nor anything else by this stage"
+FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 WIDEST = 60  # characters of one value in a list of settings
 
 
@@ -156,9 +158,9 @@ def plan_text(plan: Plan, *, every: bool = False) -> str:
 
     `every` lists all artifacts with their settings; otherwise those with something to explain.
     """
-    return "\n\n".join(
-        [cells_text(plan), stages_text(plan), *artifacts_text(plan, every=every), cost_text(plan)]
-    )
+    parts = [cells_text(plan), unplanned_text(plan), stages_text(plan)]
+    parts += [*artifacts_text(plan, every=every), cost_text(plan)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def cells_text(plan: Plan) -> str:
@@ -185,6 +187,25 @@ def cells_text(plan: Plan) -> str:
         said = ", ".join(f"{key}={brief(value)}" for key, value in settings.items())
         lines.append(f"  {label:<{width}} {name if name != label else '':<12} {said}".rstrip())
     return "\n".join(lines)
+
+
+def unplanned(plan: Plan) -> dict[str, str]:
+    """Return which plugins planned nothing, with the error and the last line that was theirs."""
+    found = {}
+    for planned in plan.artifacts:
+        if stage_of(planned.artifact).split(":")[-1].startswith("unplanned_"):
+            said = settings_of(planned.artifact)
+            *frames, error = str(said["reason"]).rstrip().splitlines()
+            where = [frame for frame in map(FRAME.search, frames) if frame]
+            line = f" ({where[-1][1]}:{where[-1][2]})" if where else ""
+            found[str(said["plugin"])] = f"{error}{line}"
+    return found
+
+
+def unplanned_text(plan: Plan) -> str:
+    """Return what no run will make, because its plugin raised; "" where all planned."""
+    lines = [f"  {plugin}: {error}" for plugin, error in unplanned(plan).items()]
+    return "\n".join(["Planned nothing, so its cells will fail:", *lines]) if lines else ""
 
 
 def stages_text(plan: Plan) -> str:

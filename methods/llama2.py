@@ -8,11 +8,13 @@ elsewhere, whitened.
 
 Differs from the paper: 1. Reward models start from the SFT policy and are fitted once, unless
 `fresh`: then each version has its share of the budget, judged on the last version's answers. 2. A
-margin takes pairs whose strength was bought, so it is off. 3. The safety loss on
-single answers takes flags that were bought, so it is off, and its weight is ours; no open data: a
-share of helpful pairs joins the safety model's.
-4. All versions sample themselves, at one temperature. 5. Where the paper is silent, fine-tuning is
-as SFT's and starts from the SFT policy, and PPO is as in Huang et al. 2024.
+margin takes pairs whose strength was bought, so it is off. 3. The safety loss on single answers
+takes flags that were bought, so it is off, and its weight is ours. 4. No open data: the helpful
+model reads helpful pairs alone, not half of other axes, and the safety model a share of helpful
+ones. 5. All versions sample themselves, at one temperature; unfinished answers are not imitated.
+6. Where the paper is silent, fine-tuning is as SFT's and starts from the SFT policy, and PPO is as
+in Huang et al. 2024, its values zero at first; it stops with its passes, not on held-out prompts.
+7. Neither ghost attention nor context distillation, which are about system prompts.
 """
 
 from __future__ import annotations

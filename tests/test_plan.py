@@ -11,7 +11,7 @@ import pytest
 import toy_study
 
 from harness.find import Finder, NotFoundError, collect_garbage
-from harness.planner import columns, duration, make_plan, plan_text
+from harness.planner import columns, duration, make_plan, plan_text, unplanned_text
 from harness.run import in_order, run
 from harness.stage import Stage
 from harness.status import cell_states, status_json, status_text
@@ -58,6 +58,36 @@ def produce(store, artifacts):
 
 def everything(study):
     return in_order([target for cell in study.cells() for target in cell.targets])
+
+
+BROKEN = '''
+"""A method with a slip."""
+from harness import Policy, Shared, method
+
+@method(paper="arXiv:0000.00000")
+def slipped(shared: Shared) -> Policy:
+    """Plan nothing."""
+    return shared.sftt
+'''
+
+
+def test_a_plan_names_the_rows_that_cannot_be_planned_with_the_error_and_its_line(tmp_path, store):
+    (tmp_path / "slipped.py").write_text(BROKEN.lstrip())
+    plugins = f"plugins = ['{toy_study.__file__}', 'slipped.py']"
+    study = STUDY.replace(f"plugins = ['{toy_study.__file__}']", plugins)
+    (tmp_path / "toy.toml").write_text(f"{study}[methods.slipped]\n")
+    plan = make_plan(Study.load(tmp_path / "toy.toml"), store)
+    said = unplanned_text(plan)
+    assert said in plan_text(plan)
+    assert said.startswith("Planned nothing, so its cells will fail:\n")
+    assert "slipped.py:7" in said
+    assert "AttributeError" in said
+    assert "sftt" in said
+    assert said.count("methods.slipped") == 1, "once, not once a seed"
+
+
+def test_a_plan_of_methods_that_plan_says_nothing_of_failing(file, store):
+    assert unplanned_text(make_plan(Study.load(file), store)) == ""
 
 
 def states(study, store):
