@@ -298,6 +298,10 @@ def test_a_study_without_the_data_for_a_reading_has_no_such_section(tmp_path):
     levels = {("hamlet", "sft"): (0.0, 0.0), ("hamlet", "dpo"): (0.1, 0.1)}
     folder = plant(tmp_path, levels)
     matrix = Matrix(folder)
-    for readings in (block_readings(matrix, HAMLET, folder), study_readings(matrix, folder)):
-        assert not readings.tables
-        assert not readings.pictures
+    of_block, of_study = block_readings(matrix, HAMLET, folder), study_readings(matrix, folder)
+    assert [table.title for table in of_block.tables] == [
+        "On the frontier"
+    ]  # which any two rows have
+    assert not of_study.tables
+    assert not of_block.pictures
+    assert not of_study.pictures
