@@ -119,11 +119,11 @@ def test_answers_are_filtered_searched_and_paged_by_keyboard(page):
     page.keyboard.press("/")
     page.keyboard.press("Control+a")
     page.keyboard.press("Delete")
-    page.get_by_label("method").select_option("dpo")
-    page.get_by_label("outcome").select_option("better")
+    page.get_by_role("combobox", name="method").select_option("dpo")
+    page.get_by_role("combobox", name="outcome").select_option("better")
     assert page.locator(".card").count() == 2  # the method and the reference beside it
     assert page.locator(".card", has_text="dpo").locator(".up").count() >= 1
-    page.get_by_label("outcome").select_option("invalid")
+    page.get_by_role("combobox", name="outcome").select_option("invalid")
     assert where.text_content() == "no prompt fits these filters"
 
 
