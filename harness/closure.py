@@ -86,14 +86,18 @@ def imports(
     return hashlib.sha256(source).hexdigest(), tuple(dict.fromkeys(wanted))
 
 
-@lru_cache(maxsize=4096)
 def locate(wanted: str, start: str, file: str) -> tuple[str, Path] | None:
     """Return module name and source file of a first-party name, or None if it is no module."""
     top = wanted.split(".")[0]
     if top == start:
         return (start, Path(file))
-    package = sys.modules.get(top)
-    for root in getattr(package, "__path__", []):
+    return found_in(tuple(getattr(sys.modules.get(top), "__path__", ())), wanted)
+
+
+@lru_cache(maxsize=4096)
+def found_in(roots: tuple[str, ...], wanted: str) -> tuple[str, Path] | None:
+    """Return name and source file of a module of the package that lies in `roots`, or None."""
+    for root in roots:
         base = Path(root, *wanted.split(".")[1:])
         if base.with_suffix(".py").is_file() and base != Path(root):
             return wanted, base.with_suffix(".py")

@@ -30,7 +30,6 @@ from harness.store import Store
 from harness.tiny import (
     TINY_WORLD,
     answers,
-    ended,
     tiny_base,
     tiny_data,
     tiny_rates,
@@ -67,7 +66,7 @@ def plan(plugin: Plugin, settings: Mapping[str, Any], seed: int = 0) -> tuple[Ar
         return parts(data, tiny_sft(base, data))
     world: Data = registry.get("dataset", "hamlet")(base, 0, **TINY_WORLD)
     judge = plugin(world, **settings)
-    drawn = ended(answers(base, world.test, n=2))
+    drawn = answers(base, world.test, n=2)
     labels = label(drawn, judge=judge, axis="helpful", source="ai")
     return (score(drawn, judge=judge), labels)
 

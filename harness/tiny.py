@@ -259,12 +259,6 @@ def tiny_shared(seed: int) -> Shared:
     )
 
 
-@stage(makes=Samples)
-def ended(out: Draft, samples: Samples) -> None:
-    """Write answers as if each had come to its own end, as a random model's hardly ever do."""
-    write_rows(out, ({**row, "finished": True} for row in samples))
-
-
 def answers(policy: Policy, prompts: Prompts, *, temperature: float = 1.0, n: int = 1) -> Samples:
     """Return a policy's answers to prompts of the tiny study."""
     return sample(

@@ -58,7 +58,7 @@ def cai(
     sl_batch_size: int = 64,  # the paper's 1024 would be a handful of steps here
     clamp: float = 0.0,  # section 4.1: 0.4 after a chain of thought
     pm_learning_rate: float = 1e-5,  # Touvron et al. 2023, section 3.2.2
-    pm_epochs: int = 1,
+    pm_epochs: int = 1,  # section 3.2.2 there: more overfits
     pm_batch_size: int = 64,
     beta: Annotated[float, LogRange(1e-4, 1.0)] = 0.001,  # Bai et al. 2022a, 4.1; DPO: 0.1
     learning_rate: Annotated[float, LogRange(3e-7, 3e-5)] = 3e-6,  # Huang et al. 2024

@@ -6,6 +6,7 @@ import json
 
 import faulty_methods
 import pytest
+from known_bytes import KnownBytes
 
 from harness.artifacts import Texts
 from harness.checks import CLAIMS, checks_for
@@ -182,16 +183,6 @@ def test_other_values_of_a_setting_are_of_its_type_and_differ(annotation, defaul
     assert all(isinstance(value, annotation) for value in values)
 
 
-class Made:
-    """A store of known bytes: {id: digest}."""
-
-    def __init__(self, bytes_of):
-        self.bytes_of = bytes_of
-
-    def manifest(self, id):
-        return {"files": {"rows": {"sha256": self.bytes_of[id]}}}
-
-
 @stage(makes=Texts)
 def replayed(out: Draft, earlier: tuple[Texts, ...], *, number: int, share: float) -> None:
     """Stand for a round that replays a share of what earlier rounds have."""
@@ -205,7 +196,7 @@ def rounds(share):
 def test_a_setting_that_has_nothing_to_do_in_the_first_round_is_looked_for_in_the_next():
     (first, last), (other_first, other_last) = rounds(0.5), rounds(1.0)
     alike = {first.id: "a", other_first.id: "a", last.id: "b"}
-    differs = Made({**alike, other_last.id: "c"})
+    differs = KnownBytes({**alike, other_last.id: "c"})
     assert difference(differs, (last,), (other_last,)) == ""
-    idle = Made({**alike, other_last.id: "b"})
+    idle = KnownBytes({**alike, other_last.id: "b"})
     assert "same bytes" in difference(idle, (last,), (other_last,))

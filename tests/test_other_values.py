@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+from known_bytes import KnownBytes
 
 from harness.annotations import Examples
 from harness.artifacts import Texts
@@ -34,16 +35,6 @@ def test_every_setting_of_our_methods_reaches_an_id(name):
     reaches_ids_by_every_setting(check.evidence)
 
 
-class Made:
-    """A store of known bytes: {id: digest}."""
-
-    def __init__(self, bytes_of):
-        self.bytes_of = bytes_of
-
-    def manifest(self, id):
-        return {"files": {"rows": {"sha256": self.bytes_of[id]}}}
-
-
 @stage(makes=Texts)
 def part_way(out: Draft, earlier: tuple[Texts, ...], *, number: int) -> None:
     """Stand for one step of a method that a setting may end early."""
@@ -52,7 +43,7 @@ def part_way(out: Draft, earlier: tuple[Texts, ...], *, number: int) -> None:
 def test_a_plan_that_ends_earlier_differs_where_its_product_does():
     first = part_way((), number=0)
     last = part_way((first,), number=1)
-    assert difference(Made({first.id: "a", last.id: "b"}), (last,), (first,)) == ""
-    same = Made({first.id: "a", last.id: "a"})
+    assert difference(KnownBytes({first.id: "a", last.id: "b"}), (last,), (first,)) == ""
+    same = KnownBytes({first.id: "a", last.id: "a"})
     assert "same bytes" in difference(same, (last,), (first,))
     assert "no id changes" in difference(same, (last,), (last,))
