@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_policy, tiny_prompts
+from tiny import ended, tiny_policy, tiny_prompts
 
 from harness import contest, prefer, sample, winners, with_replay
 from harness.artifacts import Preferences, Samples, write_rows
@@ -20,7 +20,7 @@ from harness.losses import bradley_terry
 from harness.registry import discover, get
 from harness.run import in_order
 from harness.stages.contest import win_rates
-from harness.tiny import ended, tiny_shared
+from harness.tiny import tiny_shared
 
 SHARED = tiny_shared(7)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import END, random_llama, tiny_policy, tiny_prompts
+from tiny import END, ended, random_llama, tiny_policy, tiny_prompts
 
 from harness.artifacts import ROWS, Policy, RewardModel
 from harness.draft import Checkpoints, Draft, Interrupted
@@ -25,7 +25,6 @@ from harness.sampling import (
 from harness.stages.label import label
 from harness.stages.sample import Manner, sample, score
 from harness.stages.select import best_of_n, only, tempered
-from harness.tiny import ended
 
 FREE = Decoding(temperature=1.0, max_new_tokens=24, stop_ids=(END,), seed=6)
 

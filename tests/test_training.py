@@ -20,6 +20,7 @@ from tiny import random_llama, tiny_demonstrations, tiny_policy, write_policy
 import harness.training
 from harness.artifacts import Policy
 from harness.draft import Checkpoint, Diverged, Draft, Interrupted
+from harness.own_losses import OwnLoss
 from harness.stages.finetune import finetune
 from harness.tokens import longer_side, pair_tokens
 from harness.training import Recipe, planned_batches, tamed_trl, without_dropout
@@ -289,3 +290,9 @@ def test_trl_is_left_as_it_was_found():
     with tamed_trl():
         assert utils._use_triton("cpu")
     assert utils._use_triton is known
+
+
+def test_a_value_of_a_step_is_the_mean_over_its_rows_however_they_were_divided():
+    measured = OwnLoss()
+    measured.seen = [{"rows": 3, "accuracy": 1.0}, {"rows": 1, "accuracy": 0.0}]
+    assert measured.shown() == {"accuracy": 0.75}

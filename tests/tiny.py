@@ -9,7 +9,14 @@ import json
 import random
 from pathlib import Path
 
-from harness.artifacts import Demonstrations, Policy, Preferences, Prompts, write_rows
+from harness.artifacts import (
+    Demonstrations,
+    Policy,
+    Preferences,
+    Prompts,
+    Samples,
+    write_rows,
+)
 from harness.draft import Draft
 from harness.stage import stage
 from harness.tiny import END, PAD, SPECIAL, TEMPLATE, random_llama
@@ -102,3 +109,9 @@ def tiny_pairs(out: Draft, *, n: int, seed: int) -> None:
             for number, row in enumerate(questions(n, seed))
         ),
     )
+
+
+@stage(makes=Samples)
+def ended(out: Draft, samples: Samples) -> None:
+    """Write answers as if each had come to its own end, as a random model's hardly ever do."""
+    write_rows(out, ({**row, "finished": True} for row in samples))
