@@ -27,10 +27,11 @@ from harness.report.parity import parity_table
 from harness.report.readings import Readings, block_readings, study_readings
 from harness.report.rows_read import digest_table, paired_table, read_table
 from harness.report.split import split_table
+from harness.report.summary import summary
 from harness.report.table_files import write_tables
 from harness.report.tables import Block, Matrix
 from harness.report.tax import tax_tables
-from harness.report.words import answer, lead, summary, warnings
+from harness.report.words import answer, lead, warnings
 from harness.results import write
 
 REPORT = "report.md"  # of the ratings, in their folder

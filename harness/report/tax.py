@@ -170,6 +170,16 @@ def task_column(
     return judged(found, matrix)
 
 
+def average_verdicts(matrix: Matrix, block: Block) -> dict[str, str]:
+    """Return the verdict on each row's average change over the tasks against SFT."""
+    if matrix.reference is None or len(informative(matrix, block)) < 2:
+        return {}
+    found = averages(matrix, block, matrix.reference)
+    wide = margin(matrix)
+    contrasts = zip(found, family(list(found.values())), strict=True)
+    return {label: tax(contrast, wide) for label, contrast in contrasts}
+
+
 def judged(found: Mapping[K, Estimate], matrix: Matrix) -> dict[K, tuple[Cell, Cell, Cell]]:
     """Return the cells of a family of differences, Holm-adjusted over the family."""
     contrasts = zip(found.items(), family(list(found.values())), strict=True)

@@ -142,41 +142,6 @@ def answer(matrix: Matrix, block: Block) -> list[str]:
     return [*said, READING]
 
 
-def summary(matrix: Matrix, block: Block) -> Iterator[str]:
-    """Yield one sentence for each decoding: which rows the tests tell apart from SFT, and where."""
-    if matrix.reference is None:
-        return
-    for decoding in matrix.decodings:
-        parts = []
-        for metric in matrix.co_primary():
-            found = [
-                entry
-                for measure in matrix.measures(block, metric)
-                if measure.decoding == decoding
-                for label in matrix.tested
-                if (entry := matrix.entries[block, label, measure]).difference is not None
-            ]
-            if found:
-                parts.append(told_apart(metric, found))
-        if parts:
-            whose = "methods" if len(matrix.facts["seeds"]) >= METHOD_SEEDS else "checkpoints"
-            yield f"{under(decoding)}, {whose} against {matrix.reference}. {' '.join(parts)}"
-
-
-def told_apart(metric: Metric, entries: list[Entry]) -> str:
-    """Return which rows are better, worse, and not distinguishable on one metric."""
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
-    for entry in entries:
-        change = metric.gain(entry.difference.value) if entry.difference else 0.0
-        way = "better" if change > 0 else "worse"
-        groups[way if entry.significant else "not distinguishable"].append(entry.label)
-    name = f"{metric.axis.capitalize()} ({metric.name})"
-    if len(entries) > 1 and not groups["better"] and not groups["worse"]:
-        return f"{name}: none of {len(entries)} rows is distinguishable."
-    said = "; ".join(f"{way}: {', '.join(rows)}" for way, rows in groups.items() if rows)
-    return f"{name} {said}."
-
-
 def sentence(matrix: Matrix, block: Block, label: str) -> str | None:
     """Return what the tests say of one row, decoding by decoding; None where there is nothing."""
     decodings = []
