@@ -32,6 +32,11 @@ PLAIN_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 
+GIVE_TEMPLATE = (
+    "Give one in the study under [bases.*]: "
+    'template = "plain" (User: ... Assistant: ...), or Jinja text between triple quotes'
+)
+
 
 def base_policy(label: str, spec: Mapping[str, Any]) -> Policy:
     """Return the policy that a study's `[bases.LABEL]` names: on the hub, in a folder, or embedded.
@@ -48,6 +53,8 @@ def base_policy(label: str, spec: Mapping[str, Any]) -> Policy:
     if spec.get("remote_code"):
         policy = model_with_code(**kept, code=code_in(Path(folder.path)))
     else:
+        if not template and lacks_template(Path(folder.path)):
+            raise ValueError(f"the model in {folder.path} has no chat template. {GIVE_TEMPLATE}")
         policy = local_model(**kept)
     manner = {key: spec.get(key) for key in ("attention", "gradient_checkpointing")}
     if any(manner.values()):
@@ -100,6 +107,22 @@ def whole_folder(path: str | Path) -> LocalFolder:
                 f"{len(shards)} files lack. Fetch the model again"
             )
     return found
+
+
+def lacks_template(folder: Path) -> bool:
+    """Say whether a model's tokenizer brings no chat template; no for a folder that is not there.
+
+    Raises ValueError for a configuration that is torn.
+    """
+    config = folder / "tokenizer_config.json"
+    try:
+        said = dict(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{config} cannot be read ({error}). Copy all files of the model again"
+        ) from None
+    own = [folder / "chat_template.jinja", folder / "additional_chat_templates"]
+    return folder.is_dir() and not (said.get("chat_template") or any(p.exists() for p in own))
 
 
 def code_in(folder: Path) -> tuple[LocalFile, ...]:

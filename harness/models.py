@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.adapters import Setup, beside, merged, pointed_at, setup_of
 from harness.artifacts import Policy, RewardModel
-from harness.bases import base_policy, local_model
+from harness.bases import GIVE_TEMPLATE, base_policy, local_model
 from harness.local import (
     DIGESTS,
     Digests,
@@ -223,24 +223,20 @@ def require_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """
     from jinja2 import TemplateError
 
-    remedy = (
-        "Give one in the study under [bases.*]: "
-        'template = "plain" (User: ... Assistant: ...), or Jinja text between triple quotes'
-    )
     if not tokenizer.chat_template:
-        raise ValueError(f"the model in {folder} has no chat template. {remedy}")
+        raise ValueError(f"the model in {folder} has no chat template. {GIVE_TEMPLATE}")
     asked = [{"role": "user", "content": "How many?"}]
     manner = {"tokenize": False, "add_generation_prompt": True}
     try:
         shown = str(tokenizer.apply_chat_template(asked, **manner))
     except TemplateError as error:
         raise ValueError(
-            f"the chat template of the model in {folder} is broken: {error}. {remedy}"
+            f"the chat template of the model in {folder} is broken: {error}. {GIVE_TEMPLATE}"
         ) from None
     if "How many?" not in shown:
         raise ValueError(
             f"the chat template of the model in {folder} shows nothing of what the user says, but "
-            f"{shown[:40]!r}. {remedy}"
+            f"{shown[:40]!r}. {GIVE_TEMPLATE}"
         )
 
 

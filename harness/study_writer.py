@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from harness.bases import lacks_template
 from harness.local import model_files
 from harness.row_files import rows_of
 from harness.row_formats import Columns, Pair, judgements
@@ -84,6 +85,7 @@ def write_study(name: str, model: Path, data: Path, folder: Path) -> str:
         raise InputError(f"{file} exists; it is left as it is")
     try:
         model_files(model)
+        template = PLAIN if lacks_template(model) else ""
         first = [row for _, row in islice(rows_of(data), 1)]
         chosen = columns_for(data, first[0] if first else {})
         found = list(judgements(data, Columns(**chosen), "helpful"))
@@ -98,7 +100,7 @@ def write_study(name: str, model: Path, data: Path, folder: Path) -> str:
         name=name,
         model=quoted(model.resolve()),
         data=quoted(data.resolve()),
-        template="" if has_template(model) else PLAIN,
+        template=template,
         columns="".join(f"{key} = {quoted(value)}\n" for key, value in chosen.items()),
     )
     file.write_text(content, encoding="utf-8")
@@ -126,13 +128,6 @@ def columns_for(data: Path, row: Mapping[str, Any]) -> Mapping[str, str]:
         f"{data.name}: its first row has the columns {has}, which are none of: {known}. Rename "
         "them, or write the study by hand and name the columns there"
     )
-
-
-def has_template(model: Path) -> bool:
-    """Say whether a model's tokenizer brings a chat template."""
-    config = model / "tokenizer_config.json"
-    known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    return bool(known.get("chat_template")) or (model / "chat_template.jinja").is_file()
 
 
 def quoted(value: object) -> str:

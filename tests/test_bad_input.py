@@ -51,6 +51,26 @@ def test_a_torn_model_folder_is_named_with_what_to_copy_again(make, folder, tear
     assert "\n" not in str(raised.value)
 
 
+def test_a_torn_tokenizer_configuration_is_named_while_a_study_is_planned(folder):
+    (folder / "tokenizer_config.json").write_text('{"eos_token": ')
+    with pytest.raises(
+        ValueError, match=r"tokenizer_config\.json cannot be read .* Copy all files"
+    ):
+        base_policy("mine", {"path": str(folder)})
+
+
+def test_a_missing_template_is_found_while_a_study_is_planned(folder):
+    assert base_policy("mine", {"path": str(folder)})
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=r'no chat template. Give one .* template = "plain"'):
+        base_policy("mine", {"path": str(folder)})
+    assert base_policy("mine", {"path": str(folder), "template": "plain"})
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    own = {**config, "chat_template": "{{ messages[0]['content'] }}"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    assert base_policy("mine", {"path": str(folder)})
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
