@@ -231,7 +231,7 @@ def list_text(kind: str, files: tuple[Path, ...]) -> str:
 
 def collect_garbage(studies: Iterable[Study], store: Store, *, delete: bool) -> str:
     """Return what no study and none of its trials reaches; remove it where `delete` says so."""
-    from harness.tune import trials_of
+    from harness.tune_trials import trials_of
 
     loaded = list(studies)
     trials = [trials_of(study) for study in loaded if study.declared.tune]

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
@@ -19,7 +20,6 @@ from harness.examples import side_by_side
 from harness.judge_conflicts import own_rows
 from harness.label_budget import KINDS, LabelBudget
 from harness.plain_text import one_line
-from harness.ranges import overridden
 from harness.run import in_order
 from harness.selection import is_validation
 from harness.stage import Artifact
@@ -157,6 +157,13 @@ class Book:
                 found[cell.label] = self.store.open(samples)
         return found
 
+    @cached_property
+    def tunable(self) -> list[str]:
+        """The rows that have something to tune."""
+        from harness.tune_trials import tunable
+
+        return tunable(self.study)
+
     @property
     def rows(self) -> list[Cell]:
         """One cell of each label, in the order of the study."""
@@ -166,8 +173,6 @@ class Book:
         """Return what a label stands for: method, paper, settings, and whether tuning tries any."""
         declared = self.study.declared.methods.get(cell.label, {})
         settings = {key: value for key, value in declared.items() if key != "method"}
-        tune = self.study.declared.tune
-        ranges = tune.ranges.get(cell.label, {}) if tune else {}
         plugin = registry.PLUGINS.get(("method", cell.method))
         return {
             "label": cell.label,
@@ -175,7 +180,7 @@ class Book:
             "role": role(cell),
             "paper": plugin.paper if plugin else None,
             "summary": plugin.summary if plugin else "",
-            "has_ranges": bool(plugin and overridden(plugin, ranges)),
+            "has_ranges": cell.label in self.tunable,
             "settings": settings,
         }
 

@@ -2,7 +2,8 @@
 
 A range is the annotation of a setting, such as `beta: Annotated[float, LogRange(0.01, 1.0)] = 0.1`.
 Every drawn value depends on the seed, the row, the trial and the setting's name alone, so that a
-new setting, more trials or fewer rows change no other draw.
+new setting, more trials or fewer rows change no other draw. A trial that an earlier one equals is
+drawn again: it would count and tell nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from harness.shared import derived_seed
 from harness.stage import coerce
 
 DIGITS = 12  # significant digits of a drawn number, those that an id keeps
+TRIES = 1000  # draws of one trial before its ranges are held to be exhausted
 
 
 @dataclass(frozen=True)
@@ -139,15 +141,54 @@ def is_whole(plugin: Plugin, name: str) -> bool:
     return int in {annotation, *typing.get_args(annotation)}
 
 
+def drawn_trials(
+    plugin: Plugin,
+    label: str,
+    ranges: Mapping[str, Tried],
+    *,
+    count: int,
+    seed: int,
+    declared: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Return what each trial of a row sets, no two of them alike.
+
+    `declared` is what the study sets for the row, so what trial 0 has. The trials are fewer than
+    `count` where the ranges hold fewer different settings.
+    """
+    drawn: list[dict[str, Any]] = [{}]
+    seen = [{name: declared.get(name, plugin.settings[name].default) for name in ranges}]
+    for trial in range(1, count):
+        tries = (
+            drawn_settings(plugin, label, ranges, trial=trial, seed=seed, again=again)
+            for again in range(TRIES)
+        )
+        new = next((settings for settings in tries if settings not in seen), None)
+        if new is None:
+            break
+        drawn.append(new)
+        seen.append(new)
+    return drawn
+
+
 def drawn_settings(
-    plugin: Plugin, label: str, ranges: Mapping[str, Tried], *, trial: int, seed: int
+    plugin: Plugin,
+    label: str,
+    ranges: Mapping[str, Tried],
+    *,
+    trial: int,
+    seed: int,
+    again: int = 0,
 ) -> dict[str, Any]:
-    """Return what a trial sets: nothing for trial 0, which is the row as it stands."""
+    """Return what a trial sets: nothing for trial 0, which is the row as it stands.
+
+    `again` counts the draws of the trial that earlier trials had.
+    """
     if trial == 0:
         return {}
+    names = (again,) if again else ()
     return {
         name: tried.at(
-            uniform(seed, "tune", label, trial, name),
+            uniform(seed, "tune", label, trial, name, *names),
             whole=is_whole(plugin, name),
         )
         for name, tried in ranges.items()

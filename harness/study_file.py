@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -104,12 +105,15 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Tune(Table):
-    """How many trials every row gets, with which seeds, and ranges in place of declared ones."""
+    """How many trials every row gets, with which seeds, at which sizes, and other ranges."""
 
     trials: int = Field(8, ge=1, le=1000, description="trials of every row that has ranges")
     seeds: tuple[Seed, ...] = Field(min_length=1, description="seeds that report nothing")
     ranges: dict[str, dict[str, dict[str, Any]]] = Field(
         {}, description="ranges in place of declared ones, as [tune.ranges.LABEL]"
+    )
+    datasets: dict[str, dict[str, Any]] = Field(
+        {}, description="sizes of trials in place of a dataset's own, as [tune.datasets.LABEL]"
     )
 
 
@@ -228,6 +232,13 @@ def override(raw: dict[str, Any], overrides: Overrides) -> list[str]:
     if overrides.seeds:
         raw["seeds"] = list(overrides.seeds)
     return problems
+
+
+def tables_of(raw: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the label and table of each entry of a section that is well enough formed."""
+    whole = raw.get(section)
+    entries = whole.items() if isinstance(whole, dict) else ()
+    return [(label, table) for label, table in entries if isinstance(table, dict)]
 
 
 def shown(value: object) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import registry
-from harness.ranges import overridden
 from harness.registry import PLUGINS, Kind, UnknownNameError, nearest
 from harness.sources import current, missing_path
 from harness.stage import coerce, plain
@@ -31,7 +30,9 @@ from harness.study_file import (
     Table,
     Tune,
     shown,
+    tables_of,
 )
+from harness.tune_problems import tune_problems
 
 DEVICES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))}
 # Which key of a table names its plugin, and what kind of plugin it is.
@@ -232,32 +233,6 @@ def sft_problems(table: object) -> Iterator[str]:
             yield str(error)
 
 
-def tune_problems(raw: dict[str, Any]) -> Iterator[str]:
-    """Yield tuning seeds that report, ranges of no row, and ranges that do not fit a setting."""
-    table = raw.get("tune")
-    if not isinstance(table, dict):
-        return
-    reporting, tuning = raw.get("seeds"), table.get("seeds")
-    if isinstance(reporting, list) and isinstance(tuning, list):
-        both = [seed for seed in tuning if seed in reporting]
-        if both:
-            yield (
-                f"tune.seeds = {shown(tuning)}: {both} report results too, and settings chosen on "
-                "a seed favour it; tune on other seeds, such as 100"
-            )
-    rows, ranges = dict(tables_of(raw, "methods")), table.get("ranges")
-    for label, tables in ranges.items() if isinstance(ranges, dict) else ():
-        if label not in rows:
-            yield f"tune.ranges.{label}: the study has no such row.{nearest(label, rows)}"
-            continue
-        plugin = PLUGINS.get(("method", str(rows[label].get("method", label))))
-        if plugin and isinstance(tables, dict):
-            try:
-                overridden(plugin, {k: t for k, t in tables.items() if isinstance(t, dict)})
-            except ValueError as error:
-                yield f"tune.ranges.{label}: {error}"
-
-
 def repeated(raw: dict[str, Any]) -> Iterator[str]:
     """Yield what would make two equal cells: seeds, suites, or tables that say the same."""
     evaluation = raw.get("evaluation")
@@ -303,13 +278,6 @@ def effective(section: str, label: str, table: Mapping[str, Any]) -> str:
             except TypeError:
                 continue  # reported where the setting is checked
     return json.dumps([name, settings], sort_keys=True, default=str)
-
-
-def tables_of(raw: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the label and table of each entry of a section that is well enough formed."""
-    whole = raw.get(section)
-    entries = whole.items() if isinstance(whole, dict) else ()
-    return [(label, table) for label, table in entries if isinstance(table, dict)]
 
 
 def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:

@@ -10,138 +10,29 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness import registry
-from harness.artifacts import Preferences
 from harness.launch import make
 from harness.plain_text import csv_text
 from harness.planner import make_plan
-from harness.ranges import Tried, drawn_settings, overridden
 from harness.results import write
 from harness.run import in_order
-from harness.stage import Artifact
-from harness.stages.choose import validation_judgements
 from harness.statistics import Estimate, summary
 from harness.status import CellState, cell_states, counted
 from harness.store import Store
-from harness.study import Cell, Planning, Study, said
-from harness.study_file import InputError, StudyError
+from harness.study import Study
+from harness.study_file import InputError
 from harness.trials import TRIALS
+from harness.tune_trials import Trial, Trials, only, trials_of
 from harness.tuned import Chosen, digest_of, tuned_file, tuned_text
 
 COLUMNS = (
-    "base", "dataset", "label", "trial", "settings", "seed", "state", "reason", "score", "stderr",
-    "n", "labels", "seconds", "cpu_seconds", "chosen", "policy",
+    "base", "dataset", "label", "trial", "settings", "sizes", "seed", "state", "reason", "score",
+    "stderr", "n", "labels", "seconds", "cpu_seconds", "chosen", "policy",
 )  # fmt: skip
-MARK = "#"  # between label and trial; no label of a study contains it
 PENDING = ("pending", "running", "interrupted")
-
-
-@dataclass(frozen=True)
-class Trial(Cell):
-    """A cell with what a trial sets and the judgements that score it."""
-
-    row: str
-    number: int
-    chosen: Mapping[str, Any]
-    judgements: Preferences
-
-    @property
-    def targets(self) -> list[Artifact]:
-        """The policy and its judgements: no answer to a test prompt, no score."""
-        return [self.policy, self.judgements]
-
-
-@dataclass(frozen=True)
-class Trials(Study):
-    """The trials of a study's rows, as the rows of a study with the tuning seeds."""
-
-    drawn: Mapping[str, tuple[str, int, Mapping[str, Any]]]
-
-    @cached_property
-    def _trials(self) -> list[Trial]:
-        planning = PlanningTrials(self)
-        return [self.trial(cell) for cell in planning.cells()]
-
-    def cells(self) -> list[Cell]:
-        """Return every trial with every tuning seed, rows outermost."""
-        return list(self._trials)
-
-    def trials(self, label: str) -> list[Trial]:
-        """Return the trials of one row, seeds innermost."""
-        return [trial for trial in self._trials if trial.row == label]
-
-    @property
-    def labels(self) -> list[str]:
-        """The rows that have something to tune."""
-        return list(dict.fromkeys(row for row, _, _ in self.drawn.values()))
-
-    def trial(self, cell: Cell) -> Trial:
-        """Return a cell as a trial; raise StudyError where the dataset has nobody to ask."""
-        row, number, chosen = self.drawn[cell.label]
-        try:
-            judgements = validation_judgements(cell.policy, cell.shared)
-        except ValueError as error:
-            raise StudyError([f"tune: {error}"]) from None
-        parts = {field.name: getattr(cell, field.name) for field in fields(Cell)}
-        return Trial(**parts, row=row, number=number, chosen=chosen, judgements=judgements)
-
-
-class PlanningTrials(Planning):
-    """Plans trials: a method that refuses what was drawn costs that trial, not the study."""
-
-    def excuse(self, stand_in: Any, path: str, error: Exception) -> Any:
-        """Return an artifact that fails with the reason."""
-        if isinstance(error, ValueError):
-            return stand_in(plugin=path, reason=said(error))
-        return super().excuse(stand_in, path, error)
-
-
-def trials_of(study: Study, count: int | None = None) -> Trials:
-    """Return the trials of a study's rows, `count` of each instead of the study's own number.
-
-    Trial 0 is the row as it stands. Raises StudyError without a [tune] table or any range.
-    """
-    declared, problems = study.declared, []
-    if declared.tune is None:
-        raise StudyError(["tune: missing; add [tune] with trials = 8 and seeds = [100]"])
-    drawn, methods = {}, {}
-    for label, table in declared.methods.items():
-        name = table.get("method", label)
-        try:
-            ranges = ranges_of(study, label, name)
-        except ValueError as error:
-            problems.append(f"methods.{label}: {error}")
-            continue
-        for number in range(count or declared.tune.trials) if ranges else ():
-            chosen = drawn_settings(
-                registry.get("method", name), label, ranges, trial=number,
-                seed=declared.tune.seeds[0],
-            )  # fmt: skip
-            drawn[f"{label}{MARK}{number}"] = (label, number, chosen)
-            methods[f"{label}{MARK}{number}"] = {**table, "method": name, **chosen}
-    if not methods and not problems:
-        problems.append("tune: no row has a setting with a range; add [tune.ranges.<label>]")
-    if problems:
-        raise StudyError(problems)
-    evaluation = declared.evaluation.model_copy(update={"suites": (), "temperatures": ()})
-    seeds = declared.tune.seeds
-    changes = {"methods": methods, "seeds": seeds, "evaluation": evaluation}
-    parts = {field.name: getattr(study, field.name) for field in fields(Study)}
-    parts |= {"declared": declared.model_copy(update=changes), "only": ()}
-    parts |= {"sft_seed": seeds[0] if declared.share_sft else None}
-    return Trials(**parts, drawn=drawn)
-
-
-def ranges_of(study: Study, label: str, name: str) -> dict[str, Tried]:
-    """Return the ranges of a row's settings: the method's own, and the study's in their place."""
-    tables = study.declared.tune.ranges.get(label, {}) if study.declared.tune else {}
-    return overridden(registry.get("method", name), tables)
 
 
 def tune(
@@ -179,14 +70,6 @@ def tune(
         write(file, tuned_text(study, outcome.chosen))
         print(f"tuned: {file}; `run {study.file} --tuned` reads it")
     return 0 if all(state.state == "done" for state in states) else 1
-
-
-def only(trials: Trials, labels: tuple[str, ...]) -> Trials:
-    """Return the trials of the labels given; all of them where none is given."""
-    kept = {k: d for k, d in trials.drawn.items() if not labels or d[0] in labels}
-    if not kept:
-        raise StudyError([f"tune: {', '.join(labels)} has no setting with a range"])
-    return replace(trials, only=tuple(kept), drawn=kept)
 
 
 class Outcome:
@@ -251,14 +134,17 @@ class Outcome:
         """Return the rows of `trials.csv`: each trial with each seed, failed ones included."""
         best = {(chosen.label, chosen.trial) for chosen in self.chosen}
         counted: dict[tuple[str, str, str], set[str]] = {}
+        tuning = self.trials.declared.tune
+        sizes = tuning.datasets if tuning else {}
         rows = []
         for trial in (t for label in self.trials.labels for t in self.trials.trials(label)):
             state, found = self.states[trial.name], self.estimate([trial])
             before = counted.setdefault((trial.base, trial.dataset, trial.row), set())
             rows.append([
                 trial.base, trial.dataset, trial.row, trial.number,
-                json.dumps(dict(trial.chosen), sort_keys=True), trial.seed, state.state,
-                state.reason, *((found.value, found.stderr, found.n) if found else ("", "", "")),
+                as_json(trial.chosen), as_json(sizes.get(trial.dataset, {})), trial.seed,
+                state.state, state.reason,
+                *((found.value, found.stderr, found.n) if found else ("", "", "")),
                 *self.costs(trial, before), (trial.row, trial.number) in best, trial.policy.id,
             ])  # fmt: skip
         return rows
@@ -279,6 +165,11 @@ class Outcome:
             labels,
             *(round(sum(m[key] for m in made.values()), 1) for key in ("seconds", "cpu_seconds")),
         ]
+
+
+def as_json(settings: Mapping[str, Any]) -> str:
+    """Return settings as a cell of the trial table."""
+    return json.dumps(dict(settings), sort_keys=True)
 
 
 def is_pending(state: CellState) -> bool:

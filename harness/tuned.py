@@ -46,6 +46,16 @@ def tuned_file(study: Study, results: Path) -> Path:
     return results / study.name / name if shipped else study.file.with_name(name)
 
 
+def sizes_of(study: Study) -> str:
+    """Return the sizes that trials have in place of the study's, in the words of `--set`."""
+    tables = study.declared.tune.datasets if study.declared.tune else {}
+    return ", ".join(
+        f"datasets.{label}.{name} = {json.dumps(value)}"
+        for label, table in tables.items()
+        for name, value in table.items()
+    )
+
+
 def digest_of(ids: Iterable[str]) -> str:
     """Return a digest of the ids of a row's trials, which change with all that they are made of."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
@@ -53,7 +63,9 @@ def digest_of(ids: Iterable[str]) -> str:
 
 def tuned_text(study: Study, chosen: Iterable[Chosen]) -> str:
     """Return the file, in TOML; equal trials give equal bytes."""
-    lines = [HEAD, "schema = 1", f"study = {json.dumps(study.name)}"]
+    sizes = sizes_of(study)
+    lines = [HEAD, *([f"# Trials had {sizes}."] if sizes else [])]
+    lines += ["schema = 1", f"study = {json.dumps(study.name)}"]
     for one in chosen:
         lines += ["", f"[methods.{one.label}]"]
         for key in ("trial", "trials", "score", "stderr", "policies", "digest"):
@@ -85,7 +97,7 @@ def tuned_rows(study: Study, results: Path) -> list[Chosen]:
     Raises InputError for a row with ranges that was not tuned, and for one whose trials would be
     others today: other settings, data, ranges, tuning seeds or stage versions.
     """
-    from harness.tune import only, trials_of
+    from harness.tune_trials import only, trials_of
 
     file = tuned_file(study, results)
     known = {one.label: one for one in read_tuned(file)}
@@ -116,7 +128,9 @@ def load_tuned(name: str, overrides: Overrides, plugins: tuple[Path, ...], resul
 
     study = Study.load(name, overrides, plugins)
     chosen = tuned_rows(study, results)
-    print("\n".join([f"tuned, by {tuned_file(study, results)}:", *(c.line() for c in chosen)]))
+    sizes = f" (trials had {sizes_of(study)})" if sizes_of(study) else ""
+    head = f"tuned, by {tuned_file(study, results)}{sizes}:"
+    print("\n".join([head, *(one.line() for one in chosen)]))
     settings = (*overrides.settings, *as_overrides(chosen))
     return Study.load(name, replace(overrides, settings=settings), plugins)
 

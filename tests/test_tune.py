@@ -17,7 +17,8 @@ from harness.run import in_order
 from harness.store import Store
 from harness.study import Study
 from harness.study_file import StudyError
-from harness.tune import trials_of
+from harness.tune_problems import tune_problems
+from harness.tune_trials import trials_of, tunable
 
 folder = test_commands.folder
 TUNE = """
@@ -231,6 +232,89 @@ def test_problems_of_the_tables_are_found_before_any_work(folder, old, new, said
 
 def test_reporting_on_a_tuning_seed_is_refused(folder):
     assert "report results too" in call("run", "toy.toml", "--seeds", "0,101", code=2)
+
+
+SIZES = "[tune.datasets.toy]\nsize = 3\n"
+
+
+def test_trials_of_smaller_sizes_choose_for_a_run_of_the_studys_own(folder):
+    (folder / "toy.toml").write_text(STUDY + TUNE + SIZES)
+    call("tune", "toy.toml", *HERE)
+    assert {row["sizes"] for row in read_trials(folder)} == {'{"size": 3}'}
+    assert {row["labels"] for row in read_trials(folder)} == {"3"}  # of validation, one a prompt
+    said = call("run", "toy.toml", "--tuned", *HERE)
+    assert "(trials had datasets.toy.size = 3)" in said
+    assert f"beta={max(betas())}" in said
+    trials, cells = trials_of(Study.load("toy.toml")).cells(), Study.load("toy.toml").cells()
+    store = Store(folder / "results/store")
+    pairs = [len(store.open(cell.shared.preferences).rows()) for cell in (*trials, *cells)]
+    assert pairs == [3] * len(trials) + [4] * len(cells)
+
+
+@pytest.mark.parametrize("changed", ["size = 4", ""])
+def test_a_tuned_file_of_other_sizes_is_refused(folder, changed):
+    (folder / "toy.toml").write_text(STUDY + TUNE + SIZES)
+    call("tune", "toy.toml", *HERE)
+    (folder / "toy.toml").write_text(STUDY + TUNE + SIZES.replace("size = 3", changed))
+    assert "out of date" in call("run", "toy.toml", "--tuned", code=2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ("[tune.datasets.toi]\nsize = 3", "tune.datasets.toi: .*Did you mean 'toy'"),
+        ("[tune.datasets.toy]\nsise = 3", "tune.datasets.toy.sise: .*Did you mean 'size'"),
+        ("[tune.datasets.toy]\nsize = 3.5", "tune.datasets.toy.size must be"),
+        ("[tune.datasets.toy]\nsize = true", "tune.datasets.toy.size must be"),
+        ("[tune.datasets.toy]\npath = '.'", "trials may have other sizes.*one of size"),
+        ("[tune.datasets.toy]\nplugin = 'toy'", "'toy' has no such setting"),
+        ("[tune.datasets]\ntoy = 3", "tune.datasets.toy = 3"),
+    ],
+)
+def test_sizes_of_no_dataset_are_refused_with_the_remedy(folder, sizes, said):
+    (folder / "toy.toml").write_text(STUDY + TUNE + sizes)
+    with pytest.raises(StudyError, match=said):
+        Study.load("toy.toml")
+
+
+def test_trials_never_have_other_annotators_or_labels_than_the_study():
+    for setting in ("labels = 'oracle'", "flips = 0.0", "minority = 0.0"):
+        changed = f"[tune]\nseeds = [100]\n[tune.datasets.hamlet]\n{setting}\n"
+        raw = tomllib.loads(f"[datasets.hamlet]\n{changed}")
+        assert any("trials may have other sizes" in said for said in tune_problems(raw))
+
+
+IDLE = '''from typing import Annotated
+from harness import LogRange, Policy, Shared, method
+
+@method(paper=None)
+def idle(shared: Shared, rate: Annotated[float, LogRange(0.1, 1.0)] = 0.5) -> Policy:
+    """Return the shared SFT policy."""
+    return shared.sft
+'''
+
+
+def test_a_row_that_no_draw_changes_gets_no_trials_and_runs_as_it_stands(folder):
+    (folder / "idle.py").write_text(IDLE)
+    named = STUDY.replace("plugins = [", "plugins = ['idle.py', ")
+    (folder / "toy.toml").write_text(named + TUNE + "[methods.idle]\n")
+    call("tune", "toy.toml", *HERE)
+    assert {row["label"] for row in read_trials(folder)} == {"toy_dpo"}
+    assert tunable(Study.load("toy.toml")) == ["toy_dpo"]
+    assert "idle has no setting with a range that changes it" in call(
+        "tune", "toy.toml", "--only", "idle", code=2
+    )
+    assert "3 cells: 3 done" in call("run", "toy.toml", "--tuned", *HERE)
+
+
+def test_rounds_of_equal_draws_are_drawn_again_until_the_ranges_hold_no_more(folder):
+    few = TUNE.replace("log_range = [0.01, 1.0]", "choice = [0.1, 0.3, 0.9]")
+    (folder / "toy.toml").write_text(STUDY + few)
+    call("tune", "toy.toml", *HERE)
+    tried = [json.loads(row["settings"]).get("beta") for row in read_trials(folder)[::2]]
+    assert tried[0] is None  # the row as it stands, whose beta is 0.1
+    assert sorted(tried[1:]) == [0.3, 0.9]
+    assert "of 3" in call("plan", "toy.toml", "--tuned")
 
 
 @pytest.mark.slow
