@@ -92,7 +92,7 @@ class Preparing:
                     failed[wanted.key] = str(refused)
             if not lost:
                 break
-        raise StudyError([*failed.values()] or search.problems())
+        raise StudyError(list(dict.fromkeys(failed.values())) or search.problems())
 
     def plan(self, search: Search) -> tuple[Study | None, list[str]]:
         """Return the study, or what is wrong with it besides what the mirror lacks."""

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?")
+API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?")
 FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -70,6 +70,15 @@ def entry(name: str, content: bytes) -> dict:
     return said
 
 
+def leaf(name: str, content: bytes) -> dict:
+    """Return what the hub lists of a file in the tree of a commit."""
+    said = {"type": "file", "path": name, "size": len(content), "oid": git_digest(content)}
+    if lfs(name):
+        sha = hashlib.sha256(content).hexdigest()
+        said["lfs"] = {"size": len(content), "oid": sha, "pointerSize": 100}
+    return said
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -84,13 +93,13 @@ class Handler(BaseHTTPRequestHandler):
         hub.requests += 1
         path = unquote(urlsplit(self.path).path)
         if found := API.fullmatch(path):
-            return self.listing(hub, f"{found[1]}/{found[2]}", found[3] or "main")
+            return self.listing(hub, f"{found[1]}/{found[2]}", found[4] or "main", found[3])
         if found := FILE.fullmatch(path):
             kind = "datasets" if found[1] else "models"
             return self.file(hub, f"{kind}/{found[2]}", found[3], found[4], with_body)
         return self.send(404, b"{}", {}, with_body)
 
-    def listing(self, hub: Hub, key: str, revision: str) -> None:
+    def listing(self, hub: Hub, key: str, revision: str, asked: str | None) -> None:
         one = hub.repositories.get(key)
         if one is None or one.gated:
             code = "GatedRepo" if one else "RepoNotFound"
@@ -98,7 +107,10 @@ class Handler(BaseHTTPRequestHandler):
         commit = one.branches.get(revision, revision)
         if commit not in one.commits:
             return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, True)
-        name = key.split("/", 1)[1]
+        name, kind = key.split("/", 1)[1], {"Content-Type": "application/json"}
+        if asked == "tree":
+            leaves = [leaf(file, body) for file, body in one.commits[commit].items()]
+            return self.send(200, json.dumps(leaves).encode(), kind, True)
         said = {
             "id": name,
             "sha": commit,
@@ -106,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
             "tags": [f"license:{one.licence}"],
             "siblings": [entry(file, body) for file, body in one.commits[commit].items()],
         }
-        return self.send(200, json.dumps(said).encode(), {"Content-Type": "application/json"}, True)
+        return self.send(200, json.dumps(said).encode(), kind, True)
 
     def file(self, hub: Hub, key: str, commit: str, name: str, with_body: bool) -> None:
         content = hub.repositories[key].commits.get(commit, {}).get(name)
