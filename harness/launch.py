@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +24,7 @@ from harness.store import Store
 from harness.study import Study
 from harness.study_file import InputError
 from harness.study_sources import changes, record
+from harness.trials import TRIALS
 
 REPORT = ("cells.csv", "scores.csv", "items.parquet", "report.md", "report.html")
 MARKER = ".written-from"
@@ -113,14 +114,16 @@ def write_results(
 ) -> bool:
     """Write results and report unless they stand there already; return whether they were written.
 
-    They are a function of what `described` names. Its digest is written last, so its presence means
-    that the rest is complete; `again` writes them in any case.
+    They are a function of what `described` names and of the trials. Their digest is written last,
+    so its presence means that the rest is complete; `again` writes them in any case.
     """
     folder = results / study.name
     if folder.is_symlink():
         raise InputError(f"{folder} is a link; results are written into a folder of their own")
-    said = json.dumps(described(study, states), sort_keys=True)
-    digest = hashlib.sha256(said.encode()).hexdigest()
+    tuning = folder / TRIALS
+    trials = {"trials": sha256(tuning.read_bytes()).hexdigest()} if tuning.is_file() else {}
+    said = json.dumps({**described(study, states), **trials}, sort_keys=True)
+    digest = sha256(said.encode()).hexdigest()
     marker = folder / MARKER
     complete = all((folder / name).is_file() for name in (MARKER, *REPORT))
     if complete and marker.read_text() == digest and not again:

@@ -26,7 +26,6 @@ from harness.report import write_report
 from harness.report.figures import marker, palette
 from harness.report.grid import table
 from harness.report.lengths import Judged, at_equal_lengths
-from harness.report.lines import expected_best
 from harness.report.page import disarm, markdown_table, paragraph, quoted
 from harness.report.paired import pairs_of
 from harness.report.plots import Dot, Panel, frame
@@ -42,6 +41,7 @@ from harness.report.split import split_table
 from harness.report.table_files import as_csv, as_latex
 from harness.report.tables import Block, Matrix, control
 from harness.report.tax import averages, informative, macro
+from harness.report.tuning import expected_best
 from harness.report.words import answer, clause, number, with_interval
 from harness.results import LEDGER, read_csv
 from harness.statistics import estimate, mean

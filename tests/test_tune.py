@@ -125,6 +125,14 @@ def test_a_tuned_run_uses_what_was_chosen_and_the_plan_says_so(folder):
     assert [a["beta"] for a in ours if a["seed"] == 0] == [best]
 
 
+def test_a_report_that_knows_no_trials_is_written_again_once_there_are_some(folder):
+    call("run", "toy.toml", *HERE)
+    assert "nothing to do" in call("run", "toy.toml", *HERE)
+    call("tune", "toy.toml", *HERE)
+    assert "nothing to do" not in call("run", "toy.toml", *HERE)
+    assert "nothing to do" in call("run", "toy.toml", *HERE)
+
+
 def test_tuning_again_with_nothing_to_do_makes_nothing(folder):
     call("tune", "toy.toml", *HERE)
     store, text = snapshot(folder / "results/store"), (folder / "toy.tuned.toml").read_bytes()

@@ -1,11 +1,9 @@
-"""Figures of lines: training as it went, and what more trials of tuning bought."""
+"""Figures of lines: training as it went, and how panels of lines are drawn."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from harness.report.figures import Picture, style
@@ -14,17 +12,17 @@ from harness.report.tables import Block, Matrix
 from harness.report.words import number
 from harness.results import read_csv
 from harness.transcripts import CURVES
-from harness.trials import TRIALS
 
 CURVE_COLUMNS = ("label", "seed", "stage", "place", "step", "column", "value")
-TRIAL_COLUMNS = ("label", "trials", "expected_best", "scored_trials")
 Line = list[tuple[float, float]]
 
 
 def draw_lines(matrix: Matrix, block: Block, folder: Path) -> Iterator[Picture]:
     """Yield the figures of lines that the results folder around `folder` has data for."""
-    painter = Painter(matrix, block, folder)
-    for picture in (training(painter, folder.parent), tuning(painter, folder.parent)):
+    from harness.report.tuning import tuning_picture
+
+    painter, results = Painter(matrix, block, folder), folder.parent
+    for picture in (training(painter, results), tuning_picture(matrix, block, results)):
         if picture is not None:
             yield picture
 
@@ -100,51 +98,6 @@ def over_steps(
     return found
 
 
-def tuning(painter: Painter, results: Path) -> Picture | None:
-    """Return P4: the expected best validation score of k of the trials that tuning made."""
-    if not (results / TRIALS).is_file():
-        return None
-    scores: dict[str, dict[str, list[float]]] = {}
-    asked: dict[str, set[str]] = {}
-    for row in read_csv(results / TRIALS):
-        if (row["base"], row["dataset"]) == tuple(painter.block):
-            asked.setdefault(row["label"], set()).add(row["trial"])
-            if row["score"]:
-                mine = scores.setdefault(row["label"], {})
-                mine.setdefault(row["trial"], []).append(float(row["score"]))
-    known = set(painter.matrix.labels)
-    lines = [
-        (label, expected_best([fmean(each) for each in trials.values()]))
-        for label, trials in scores.items()
-        if label in known
-    ]
-    if not lines:
-        return None
-    failed = {label: len(asked[label]) - len(scores[label]) for label, _ in lines}
-    unscored = ", ".join(f"{label} {n}" for label, n in failed.items() if n) or "none"
-    caption = (
-        "Expected best validation score of k trials (U-statistic over all subsets), so what tuning "
-        f"longer bought. Trials without a score: {unscored}. Equal numbers of trials do not serve "
-        "three knobs and twelve alike."
-    )
-    panels = [("trials", "expected best validation score", lines)]
-    data = [[label, k, v, len(scores[label])] for label, line in lines for k, v in line]
-    ends = "; ".join(f"{label}: {number(line[-1][1])} of {len(line)}" for label, line in lines)
-    return plot(painter, "tuning", panels, caption, (TRIAL_COLUMNS, data), f"{ends}.")
-
-
-def expected_best(scores: Sequence[float]) -> Line:
-    """Return (k, expected maximum of k of the n scores drawn without replacement), k = 1..n.
-
-    sum_i v_(i) C(i - 1, k - 1) / C(n, k), scores ascending (Tang et al. 2020, arXiv:2004.13705).
-    """
-    ordered, n = sorted(scores), len(scores)
-    return [
-        (k, sum(v * math.comb(i, k - 1) for i, v in enumerate(ordered)) / math.comb(n, k))
-        for k in range(1, n + 1)
-    ]
-
-
 def plot(
     painter: Painter,
     start: str,
@@ -152,8 +105,9 @@ def plot(
     caption: str,
     data: tuple[Sequence[str], Sequence[Sequence[object]]],
     alt: str,
+    mark: str = "",
 ) -> Picture:
-    """Write panels of lines, a colour a row."""
+    """Write panels of lines, a colour a row; `mark` stands on each of their points."""
     from matplotlib.figure import Figure
 
     panels = [panel for panel in panels if panel[2]]
@@ -163,7 +117,7 @@ def plot(
         for axes, (x_name, y_name, lines) in zip(rows, panels, strict=True):
             for label, line in lines:
                 xs, ys = zip(*line, strict=True)
-                axes.plot(xs, ys, color=painter.colours[label], linewidth=1.3)
+                axes.plot(xs, ys, color=painter.colours[label], linewidth=1.3, marker=mark)
             axes.set_xlabel(x_name)
             axes.set_ylabel(y_name)
             axes.grid(alpha=0.25, linewidth=0.6)

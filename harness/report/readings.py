@@ -19,6 +19,7 @@ from harness.report.plane import frontier_table
 from harness.report.recovered import recovered_tables
 from harness.report.regraded import regraded_tables
 from harness.report.tables import Block, Matrix
+from harness.report.tuning import tuning_table
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Readings:
 
 
 def block_readings(matrix: Matrix, block: Block, folder: Path) -> Readings:
-    """Return the readings of one block: grid, over-optimisation, populations, other weights."""
+    """Return the readings of one block: grid, over-optimisation, people, other weights, tuning."""
     tables = (
         factor_table(matrix, block),
         climb_table(matrix, block),
         people_table(matrix, block, folder, named("populations", block)),
         frontier_table(matrix, block, named("frontier", block)),
         *regraded_tables(matrix, block, folder, named("other_weights", block)),
+        tuning_table(matrix, block, folder, named("tuning", block)),
     )
     picture = climb_picture(matrix, block, folder / "figures")
     return Readings([t for t in tables if t is not None], [picture] if picture else [])
