@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from typing import Annotated, Any
 
 import pytest
 
 from harness.ranges import Choice, LogRange, Range, declared_ranges, drawn_settings, overridden
-from harness.registry import Plugin
+from harness.registry import Plugin, discover, get
+from harness.study import Study
+from harness.study_file import SHIPPED
+from harness.tune_trials import trials_of
 
 
 def toy(
@@ -126,3 +130,26 @@ def test_two_ranges_on_one_setting_are_refused():
 
     with pytest.raises(ValueError, match="two ranges"):
         declared_ranges(Plugin("method", "twice", twice))
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.toml")), ids=lambda file: file.stem)
+def test_ranges_of_shipped_studies_hold_the_value_that_their_row_has(file):
+    declared = tomllib.loads(file.read_text())
+    discover(())
+    for label, ranges in declared.get("tune", {}).get("ranges", {}).items():
+        row = declared["methods"][label]
+        settings = get("method", row.get("method", label)).settings
+        for name, tried in ranges.items():
+            own = row.get(name, settings[name].default)
+            (values,) = tried.values()
+            assert own in values or values[0] < own < values[-1], f"{label}.{name}"
+
+
+def test_hamlet_tunes_its_trained_rows_with_as_many_trials_each():
+    study = Study.load("hamlet")
+    trials = trials_of(study)
+    counts = {label: len(trials.trials(label)) for label in trials.labels}
+    assert set(counts.values()) == {8}
+    still = {"base", "sft", "best_of_n", "cai_sl", "goal", "always_refuse", "always_comply"}
+    still |= {"longest_of_n", "verbatim"}
+    assert counts.keys() == study.declared.methods.keys() - still
