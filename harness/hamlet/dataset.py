@@ -70,7 +70,8 @@ class Annotator(Judge):
 
     They are asked about train prompts and, where a policy is chosen, about validation prompts. For
     permuted labels they toss a coin, and for an oracle's they see the truth: fresh judgements tell
-    a method no more, and no less, than the labels that everyone has.
+    a method no more, and no less, than the labels that everyone has. Who asks them writes the rows,
+    and knows neither: there `source` is human and `axis` follows the tag, whatever was judged.
     """
 
     truth: Truth
