@@ -61,6 +61,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
             ("new-method mine", "write mine.py and test_mine.py"),
             ("new-method mine --in plugins", "into a folder"),
         ),
+        "gauge": (
+            ("gauge mine.toml choices.jsonl", "the study's judge beside people's choices"),
+            ("gauge mine.toml harms.jsonl --safe", "a guard beside labels of answers"),
+        ),
         "new-study": (
             ("new-study mine --model models/small --data pairs.jsonl", "write mine.toml"),
         ),

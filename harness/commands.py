@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from harness import (
     benchmark_commands,
+    gauge_commands,
     mirror_commands,
     plugin_commands,
     power_commands,
@@ -110,6 +111,7 @@ main.add_typer(report_commands.app)
 main.add_typer(benchmark_commands.app)
 main.add_typer(mirror_commands.app)
 main.add_typer(power_commands.app)
+main.add_typer(gauge_commands.app)
 main.add_typer(study_commands.app)
 main.add_typer(shape_commands.app)
 
