@@ -1,4 +1,4 @@
-"""The answer in one paragraph says what the tables say: who, by how much, how sure, at what price."""
+"""The answer in one paragraph: who differs, by how much, how surely and at what price."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def spend(folder, label, **columns):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        row |= {name: str(value) for name, value in columns.items()} if row["label"] == label else {}
+        row |= (
+            {name: str(value) for name, value in columns.items()} if row["label"] == label else {}
+        )
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -51,12 +51,13 @@ class Picture:
 
 def draw_all(matrix: Matrix, block: Block, folder: Path) -> list[Picture]:
     """Write all figures of a block that its data are there for."""
+    from harness.report.frontier import frontier
     from harness.report.lines import draw_lines
     from harness.report.plots import draw_plots
 
     first = draw(matrix, block, folder)
     rest = [*draw_plots(matrix, block, folder), *draw_lines(matrix, block, folder)]
-    return [*([first] if first else []), *rest]
+    return [picture for picture in (first, frontier(matrix, block, folder), *rest) if picture]
 
 
 def draw(matrix: Matrix, block: Block, folder: Path) -> Picture | None:

@@ -21,7 +21,7 @@ from harness.report.grid import Table
 from harness.report.headline import headline, headline_metrics, metric_table, named
 from harness.report.judging import judge_table, judge_warnings
 from harness.report.labellers import labeller_table
-from harness.report.lengths import win_table
+from harness.report.lengths import dumbbell, rates_of, win_table
 from harness.report.paired import matrix_table
 from harness.report.parity import parity_table
 from harness.report.readings import Readings, block_readings, study_readings
@@ -159,18 +159,20 @@ def compare(matrix: Matrix, block: Block, folder: Path) -> Comparison:
     first = headline_metrics(matrix)
     rest = [metric for metric in matrix.metrics.values() if metric not in first]
     readings = block_readings(matrix, block, folder)
+    rates = rates_of(matrix, block, folder)
+    by_length = filter(None, [dumbbell(matrix, block, rates, folder / "figures")])
     return Comparison(
         name=f"base {block.base}, dataset {block.dataset}",
         summary=list(summary(matrix, block)),
         answer=answer(matrix, block),
         warnings=list(warnings(matrix, block)),
-        pictures=[*draw_all(matrix, block, folder / "figures"), *readings.pictures],
+        pictures=[*draw_all(matrix, block, folder / "figures"), *by_length, *readings.pictures],
         first=headline(matrix, block),
         headline=[metric_table(matrix, block, metric) for metric in first],
         paired=list(paired_tables(matrix, block)),
         tax=tax_tables(matrix, block, named("t5_tax", block)),
         split=split_table(matrix, block, named("t8_safety", block)),
-        wins=win_table(matrix, block, folder, named("win_rates", block)),
+        wins=win_table(rates, named("win_rates", block)),
         readings=readings,
         control=ledgers.control_table(matrix, block, named("t3_control", block)),
         parity=parity_table(matrix, block, named("t3_parity", block)),

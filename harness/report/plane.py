@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.joint import Region, frontier_shares, region
 from harness.plain_text import csv_text
+from harness.report.climb import Climb, climbs
 from harness.report.figures import (
     INK,
     Picture,
@@ -22,6 +23,7 @@ from harness.report.figures import (
     style,
 )
 from harness.report.grid import Cell, Table, table
+from harness.report.summary import untrained
 from harness.report.tables import Block, Matrix, Measure, Metric
 from harness.report.words import number
 from harness.results import write
@@ -55,17 +57,25 @@ def draw_plane(matrix: Matrix, block: Block, folder: Path, name: str) -> Picture
     decodings = list(dict.fromkeys(spot.decoding for spot in spots))
     if not spots:
         return None
+    idle = untrained(matrix, block)
+    known = climbs(matrix, block, decodings[0])  # divergence is known at T = 1 alone
     colours = dict(zip(matrix.labels, palette(len(matrix.labels)), strict=True))
     shown = [x for x in matrix.labels if any(spot.label == x for spot in spots)]
     lines = 0.22 * (-(-len(shown) // 4)) + 0.1  # inches of the legend
     height = 4.4 * len(decodings) + lines
     folder.mkdir(parents=True, exist_ok=True)
+    outside: dict[str, None] = {}
     with style():
         figure = Figure(figsize=(6.2, height))
         rows: Any = figure.subplots(len(decodings), squeeze=False)[:, 0]
         for axes, decoding in zip(rows, decodings, strict=True):
             mine = [spot for spot in spots if spot.decoding == decoding]
             panel(axes, mine, matrix, colours)
+            learnt = [spot.region for spot in mine if spot.label not in idle]
+            axes.set_xlim(*frame([(one.x.low, one.x.high) for one in learnt]))
+            axes.set_ylim(*frame([(one.y.low, one.y.high) for one in learnt]))
+            outside |= dict.fromkeys(beyond(axes, mine))
+            trails(axes, mine, known, colours)
             axes.set_title(decoding, loc="left", fontsize=10)
             axes.set_xlabel(axis_name(matrix, metrics[0], "→"))
             axes.set_ylabel(axis_name(matrix, metrics[1], "↑"))
@@ -74,7 +84,7 @@ def draw_plane(matrix: Matrix, block: Block, folder: Path, name: str) -> Picture
         figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False)
         svg = save(figure, folder, name)
     write(folder / f"{name}.csv", csv_text(COLUMNS, [row(spot, matrix, metrics) for spot in spots]))
-    said = caption(matrix, metrics, spots)
+    said = caption(matrix, metrics, spots, known, list(outside))
     return Picture(svg, f"{said} {in_words(spots, metrics)}", said, name)
 
 
@@ -129,8 +139,8 @@ def panel(axes: Axes, spots: Sequence[Spot], matrix: Matrix, colours: Mapping[st
         colour = colours[spot.label]
         border = spot.region.outline()
         if np.isfinite(border).all():
-            axes.fill(*border.T, facecolor=colour, alpha=0.06, linewidth=0)
-            axes.plot(*border.T, color=colour, linewidth=1.0, alpha=0.75)
+            axes.fill(*border.T, facecolor=colour, alpha=0.04, linewidth=0)
+            axes.plot(*border.T, color=colour, linewidth=1.0, alpha=0.65)
     for spot in spots:
         x, y = spot.region.centre
         axes.plot(
@@ -140,14 +150,24 @@ def panel(axes: Axes, spots: Sequence[Spot], matrix: Matrix, colours: Mapping[st
     if matrix.reference:
         axes.axhline(0, color=INK, linewidth=0.8, alpha=0.6)
         axes.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
-    axes.set_xlim(*frame([(s.region.x.low, s.region.x.high) for s in spots]))
-    axes.set_ylim(*frame([(s.region.y.low, s.region.y.high) for s in spots]))
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def trails(
+    axes: Axes, spots: Sequence[Spot], known: Sequence[Climb], colours: Mapping[str, Any]
+) -> None:
+    """Join the rows of one method that differ in one setting, from SFT on, by rising divergence."""
+    places = {spot.label: spot.region.centre for spot in spots}
+    for climb in known:
+        path = [(0.0, 0.0), *(places[label] for label, _ in climb.rows if label in places)]
+        axes.plot(
+            *zip(*path, strict=True), color=colours[climb.rows[0][0]], linewidth=1.0, zorder=3
+        )
+
+
 def frame(ends: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return what an axis shows: every row's own interval and 0, with a little room.
+    """Return what an axis shows: the own intervals of rows that learnt something, 0, some room.
 
     An ellipse of few seeds may be so wide that no row could be told from another beside it.
     """
@@ -155,6 +175,17 @@ def frame(ends: Sequence[tuple[float, float]]) -> tuple[float, float]:
     low, high = min([*known, 0.0]), max([*known, 0.0])
     room = 0.12 * (high - low) or 0.1
     return low - room, high + room
+
+
+def beyond(axes: Axes, spots: Sequence[Spot]) -> list[str]:
+    """Return the rows whose place the axes do not show."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    return [
+        spot.label
+        for spot in spots
+        for x, y in [spot.region.centre]
+        if not (left <= x <= right and bottom <= y <= top)
+    ]
 
 
 def named_mark(matrix: Matrix, colours: Mapping[str, Any], label: str) -> Any:
@@ -177,7 +208,13 @@ def row(spot: Spot, matrix: Matrix, metrics: Sequence[Metric]) -> tuple[object, 
     )  # fmt: skip
 
 
-def caption(matrix: Matrix, metrics: Sequence[Metric], spots: Sequence[Spot]) -> str:
+def caption(
+    matrix: Matrix,
+    metrics: Sequence[Metric],
+    spots: Sequence[Spot],
+    known: Sequence[Climb],
+    outside: Sequence[str],
+) -> str:
     """Return what the figure shows, what its ellipses claim, and how to read it."""
     names = " against ".join(metric.name for metric in metrics)
     other = matrix.reference
@@ -187,7 +224,12 @@ def caption(matrix: Matrix, metrics: Sequence[Metric], spots: Sequence[Spot]) ->
     if any(spot.region.correlation is None for spot in spots):
         said += "; it stands upright where too few seeds, or other prompts, hide how the two go"
         said += " together"
-    return f"{said}. Ellipses that leave the frame go on: see the data."
+    if known:
+        said += ". Lines join rows of one method that differ in one setting, from SFT on"
+    said += ". Ellipses that leave the frame go on: see the data"
+    if outside:
+        said += f". Beyond the frame: {', '.join(outside)}"
+    return f"{said}."
 
 
 def in_words(spots: Sequence[Spot], metrics: Sequence[Metric]) -> str:

@@ -36,6 +36,15 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Trail:
+    """A line through estimates: rows of one dial in a row's colour, or a reference in ink."""
+
+    name: str
+    label: str | None
+    points: Sequence[tuple[float, Estimate]]
+
+
+@dataclass(frozen=True)
 class Panel:
     """One pair of axes: its dots, what its axes are called, and whether x grows by factors."""
 
@@ -43,6 +52,8 @@ class Panel:
     x_name: str
     y_name: str
     logarithmic: bool = False
+    trails: Sequence[Trail] = ()
+    end: float = math.inf  # of x, where what lies beyond would hide the rest
 
 
 class Painter:
@@ -78,7 +89,10 @@ class Painter:
         """Draw one panel: a dot and an interval a row, a line at no difference."""
         for dot in panel.dots:
             low, high = dot.found.value - dot.found.low, dot.found.high - dot.found.value
-            axes.errorbar(dot.x, dot.found.value, yerr=[[low], [high]], **self.mark(dot))
+            if dot.x <= panel.end:
+                axes.errorbar(dot.x, dot.found.value, yerr=[[low], [high]], **self.mark(dot))
+        for trail in panel.trails:
+            self.trail(axes, trail, panel.end)
         if panel.logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda x, place: f"{x:,g}")
@@ -89,7 +103,23 @@ class Painter:
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
 
+    def trail(self, axes: Axes, trail: Trail, end: float) -> None:
+        """Draw a line through SFT and its points: dashed with a band for a reference."""
+        shown = [(x, found) for x, found in trail.points if x <= end]
+        xs, ys = [0.0, *(x for x, _ in shown)], [0.0, *(found.value for _, found in shown)]
+        if trail.label is not None:
+            axes.plot(xs, ys, color=self.colours[trail.label], linewidth=1.1, alpha=0.7)
+            return
+        axes.plot(xs, ys, color=INK, linewidth=1.1, linestyle="--", label=trail.name)
+        low = [0.0, *(found.low for _, found in shown)]
+        high = [0.0, *(found.high for _, found in shown)]
+        axes.fill_between(xs, low, high, color=INK, alpha=0.08, linewidth=0)
+
     def mark(self, dot: Dot) -> dict[str, Any]:
+        """Return how a row is drawn with its interval."""
+        return {**self.look(dot), "elinewidth": 1.1, "capsize": 2}
+
+    def look(self, dot: Dot) -> dict[str, Any]:
         """Return how a row is drawn: filled under the first decoding, hollow under the others."""
         filled = dot.decoding == next(iter(self.matrix.decodings), dot.decoding)
         return {
@@ -98,8 +128,6 @@ class Painter:
             "markersize": 6.5,
             "markerfacecolor": self.colours[dot.label] if filled else "none",
             "linestyle": "none",
-            "elinewidth": 1.1,
-            "capsize": 2,
         }
 
     def legend(self, figure: Figure, labels: Sequence[str]) -> None:
@@ -114,7 +142,8 @@ class Painter:
             for x in self.matrix.labels
             if x in labels
         ]  # fmt: skip
-        figure.tight_layout(rect=(0, 0.06 + 0.025 * (len(handles) // 4), 1, 1))
+        inches = 0.22 * -(-len(handles) // 4) + 0.1
+        figure.tight_layout(rect=(0, inches / float(figure.get_figheight()), 1, 1))
         figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False)
 
     def row(self, dot: Dot, panel: Panel) -> tuple[object, ...]:
@@ -156,7 +185,7 @@ def said(panels: Sequence[Panel]) -> str:
 def draw_plots(matrix: Matrix, block: Block, folder: Path) -> Iterator[Picture]:
     """Yield the figures of dots that a block has data for; each is written into `folder`."""
     painter = Painter(matrix, block, folder)
-    for picture in (forest(painter), costs(painter), lengths(painter), divergence(painter)):
+    for picture in (forest(painter), costs(painter)):
         if picture is not None:
             yield picture
 
@@ -198,27 +227,6 @@ def costs(painter: Painter) -> Picture | None:
     return painter.against("gain_by_cost", panels, caption)
 
 
-def lengths(painter: Painter) -> Picture | None:
-    """Return P6: win rate against SFT, by how much longer than SFT's the answers are."""
-    matrix, block = painter.matrix, painter.block
-    panels = []
-    for metric in matrix.metrics.values():
-        if not metric.name.endswith("win_rate"):
-            continue
-        dots = []
-        for measure in matrix.measures(block, metric):
-            for label in matrix.labels:
-                value = matrix.entries[block, label, measure].value
-                ratio = length_ratio(matrix, block, label, measure.decoding)
-                if value is not None and ratio is not None and label != matrix.reference:
-                    dots.append(Dot(label, measure.decoding, ratio, value))
-        panels.append(Panel(dots, "length of answers over SFT's", metric.name))
-    caption = (
-        "Win rate against SFT and length ratio: a win rate that rises with length may be length's."
-    )
-    return painter.against("win_rate_by_length", panels, caption)
-
-
 def mean_of(matrix: Matrix, block: Block, label: str, name: str, decoding: str) -> float | None:
     """Return a row's mean of the first metric of a name, None where it is not measured."""
     for metric in matrix.metrics.values():
@@ -230,53 +238,29 @@ def mean_of(matrix: Matrix, block: Block, label: str, name: str, decoding: str) 
     return None
 
 
-def length_ratio(matrix: Matrix, block: Block, label: str, decoding: str) -> float | None:
-    """Return a row's mean length over SFT's."""
-    if matrix.reference is None:
-        return None
-    ours = mean_of(matrix, block, label, "length", decoding)
-    theirs = mean_of(matrix, block, matrix.reference, "length", decoding)
-    return ours / theirs if ours is not None and theirs else None
-
-
-def divergence(painter: Painter) -> Picture | None:
-    """Return P1: what each row gained over SFT against how far it went from it, in nats."""
-    matrix, block = painter.matrix, painter.block
-
-    def kl(label: str, decoding: str) -> float | None:
-        return mean_of(matrix, block, label, "kl_to_sft", decoding)
-
-    panels = panels_of(gains(painter, kl), "KL to SFT on the test prompts, nats", by_factors=False)
-    caption = (
-        "Gain over SFT against divergence from it. KL is no fair ruler across methods (Gao et al. "
-        "2022), so no row is read off at equal KL."
-    )
-    return painter.against("gain_by_kl", panels, caption)
-
-
 def forest(painter: Painter) -> Picture | None:
-    """Return P5: paired differences to SFT, with intervals that hold for all of a decoding."""
+    """Return P5: paired differences to SFT, each alone and as all of a decoding hold at once."""
     from matplotlib.figure import Figure as NewFigure
 
     matrix = painter.matrix
-    panels = panels_of(gains(painter, lambda label, decoding: 0.0), "", by_factors=False)
-    frames = {panel.y_name: frame(panel) for panel in panels}
-    panels = [Panel([simultaneous(d, panels) for d in p.dots], "", p.y_name) for p in panels]
+    alone = panels_of(gains(painter, lambda label, decoding: 0.0), "", by_factors=False)
+    panels = [Panel([simultaneous(d, alone) for d in p.dots], "", p.y_name) for p in alone]
     if not panels:
         return None
     labels = [x for x in matrix.labels if any(d.label == x for p in panels for d in p.dots)]
     decodings = list(dict.fromkeys(d.decoding for p in panels for d in p.dots))
     with style():
-        figure = NewFigure(figsize=(3.6 * len(panels) + 1.4, 0.42 * len(labels) + 1.5))
+        figure = NewFigure(figsize=(2.4 * len(panels) + 1.4, 0.42 * len(labels) + 1.5))
         columns = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        for axes, panel in zip(columns, panels, strict=True):
-            for dot in panel.dots:
+        for axes, own, panel in zip(columns, alone, panels, strict=True):
+            for single, dot in zip(own.dots, panel.dots, strict=True):
                 shift = (decodings.index(dot.decoding) - (len(decodings) - 1) / 2) * 0.3
-                low, high = dot.found.value - dot.found.low, dot.found.high - dot.found.value
-                height = labels.index(dot.label) + shift
-                axes.errorbar(dot.found.value, height, xerr=[[low], [high]], **painter.mark(dot))
+                height, colour = labels.index(dot.label) + shift, painter.colours[dot.label]
+                axes.hlines(height, dot.found.low, dot.found.high, color=colour, linewidth=0.8)
+                axes.hlines(height, single.found.low, single.found.high, color=colour, linewidth=3)
+                axes.plot(dot.found.value, height, **painter.look(dot))
             axes.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
-            axes.set_xlim(-frames[panel.y_name], frames[panel.y_name])
+            axes.set_xlim(-frame(own), frame(own))
             axes.set_xlabel(panel.y_name.replace("  (", "\n(").replace("↑", "→"))
             axes.grid(axis="x", alpha=0.25, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
@@ -285,22 +269,22 @@ def forest(painter: Painter) -> Picture | None:
         figure.tight_layout()
         hollow = f" Hollow: {', '.join(decodings[1:])}." if decodings[1:] else ""
         caption = (
-            "Paired differences to SFT; the bars hold for all rows and metrics of a decoding at "
-            f"once (95 %, Bonferroni); those that leave the frame go on: see the data. "
-            f"Filled: {decodings[0]}.{hollow}"
+            "Paired differences to SFT. Thick: the 95 % interval of a row alone. Thin: intervals "
+            "that hold for all rows and metrics of a decoding at once (Bonferroni); those that "
+            f"leave the frame go on: see the data. Filled: {decodings[0]}.{hollow}"
         )
         rows = [painter.row(dot, panel) for panel in panels for dot in panel.dots]
         return painter.finish(figure, "differences", caption, (DOT_COLUMNS, rows), said(panels))
 
 
 def frame(panel: Panel) -> float:
-    """Return how far from 0 a panel is drawn: twice the farthest end of a row's own interval.
+    """Return how far from 0 a panel is drawn: a little beyond the farthest end of a row's own.
 
     Intervals that hold for many rows at once may be so wide that nothing else could be seen.
     """
     ends = [abs(end) for dot in panel.dots for end in (dot.found.low, dot.found.high)]
     values = [abs(dot.found.value) for dot in panel.dots]
-    return 2 * max((x for x in (*ends, *values) if math.isfinite(x)), default=0.0) or 1.0
+    return 1.1 * max((x for x in (*ends, *values) if math.isfinite(x)), default=0.0) or 1.0
 
 
 def simultaneous(dot: Dot, panels: Sequence[Panel]) -> Dot:
