@@ -98,18 +98,27 @@ def gwets_ac1(units: Sequence[Sequence[T]], labels: Sequence[T] | None = None) -
     return (agree - chance) / (1 - chance)
 
 
-def kendalls_w(ranks: Sequence[Sequence[float]]) -> float:
-    """Return Kendall's W of rankings without ties: 1 where all agree, 0 where they cancel out.
+def kendalls_w(values: Sequence[Sequence[float]]) -> float | None:
+    """Return Kendall's W of how raters order items: 1 where all agree, 0 where they cancel out.
 
-    ranks: (raters, items). W = 12 S / (m^2 (n^3 - n)), S the squared deviations of the rank sums.
-    Raises ValueError where a row is not a permutation of 1..n.
+    values: (raters, items), ranked here, ties sharing the mean of their ranks. With S the squared
+    deviations of the rank sums and T_j = sum over a rater's ties of t^3 - t,
+    W = 12 S / (m^2 (n^3 - n) - m sum_j T_j) (Kendall and Babington Smith 1939). None where every
+    rater ties everything. Raises ValueError for fewer than two items.
     """
-    r = np.asarray(ranks, dtype=float)
-    m, n = r.shape
-    if n < 2 or not (np.sort(r, axis=1) == np.arange(1, n + 1)).all():
-        raise ValueError("each rater ranks all items 1, 2, ..., n without ties")
-    sums = r.sum(axis=0)
-    return float(12 * ((sums - sums.mean()) ** 2).sum() / (m * m * (n**3 - n)))
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.asarray(values, dtype=float), axis=1)
+    m, n = ranks.shape
+    if n < 2:
+        raise ValueError("an order needs two items at least")
+    sums = ranks.sum(axis=0)
+    ties = sum(
+        float((counts**3 - counts).sum())
+        for counts in (np.unique(row, return_counts=True)[1].astype(float) for row in ranks)
+    )
+    most = m * m * (n**3 - n) - m * ties
+    return float(12 * ((sums - sums.mean()) ** 2).sum() / most) if most else None
 
 
 def calibration_error(
@@ -129,20 +138,3 @@ def calibration_error(
     index = np.minimum((said * bins).astype(int), bins - 1)
     gaps = np.bincount(index, true - said, minlength=bins)
     return float(np.abs(gaps).sum() / len(said))
-
-
-def corrected_by_people(
-    judge: Array, judge_there: Array, people_there: Array
-) -> tuple[float, float]:
-    """Return a judge's mean corrected by people on a part of the items, and its standard error.
-
-    judge: (N,) on the items without people; judge_there, people_there: (m,) on those with. The
-    estimate is mean(judge) + mean(people - judge there), the variance var(judge)/N + var(people -
-    judge)/m (prediction-powered inference: Angelopoulos et al. 2023, arXiv:2301.09633). Raises
-    ValueError for fewer than two items in either part.
-    """
-    if len(judge) < 2 or len(people_there) < 2 or len(judge_there) != len(people_there):
-        raise ValueError("give two items at least with people, two without, and a judge on all")
-    gap = np.asarray(people_there, dtype=float) - np.asarray(judge_there, dtype=float)
-    variance = float(np.var(judge, ddof=1)) / len(judge) + float(gap.var(ddof=1)) / len(gap)
-    return float(np.mean(judge)) + float(gap.mean()), variance**0.5

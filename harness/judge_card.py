@@ -53,8 +53,8 @@ class Judged:
 class JudgeCard:
     """What is known of one judge; None where the verdicts cannot tell.
 
-    `agreement` and `kappa` are with the reference, ties of either aside; `reference_prefers_longer`
-    is also how often picking the longer answer would agree. `first_place` is the share of first
+    `agreement`, `kappa` and `calibration` (ECE) are with the reference, ties of either aside;
+    `reference_prefers_longer` is also how often picking the longer answer would agree. `first_place` is the share of first
     places among the pairs whose verdict turns with the order. `length_coefficient` is phi in
     logit p = theta + phi tanh(dl / std(dl)), dl in tokens (Dubois et al. 2024, arXiv:2404.04475).
     `self_preference` is how much more the judge's own rows gain by it than by the reference,
@@ -68,6 +68,7 @@ class JudgeCard:
     ties: Estimate | None
     agreement: Estimate | None
     kappa: float | None
+    calibration: float | None
     prefers_longer: Estimate | None
     reference_prefers_longer: Estimate | None
     swap_consistency: Estimate | None
@@ -181,6 +182,7 @@ def judge_card(
         ties=share([(o, float(won(o) == 0.5)) for o in valid]),
         agreement=share([(o, float(w == r)) for o, w, r in both]),
         kappa=kappa([(w, r) for _, w, r in both]),
+        calibration=calibration([(o.p or 0.0, r) for o, _, r in both]),
         prefers_longer=share([(o, float(o.longer == w)) for o, w in by_length]),
         reference_prefers_longer=share([(o, float(o.longer == r)) for o, r in truly]),
         swap_consistency=share([(o, float(consistent(o))) for o in shown]),
@@ -235,6 +237,20 @@ def kappa(pairs: Sequence[tuple[float, float]]) -> float | None:
     if sides.count(0) > 1 or not pairs:
         return None
     return float(cohens_kappa(table, return_results=False))
+
+
+def calibration(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Return how far a judge's certainty is from how often the reference agrees; None of nothing.
+
+    pairs: the probability of a win, and whether the reference says that it is one. The expected
+    calibration error of the side that the judge prefers (Guo et al. 2017, arXiv:1706.04599).
+    """
+    from harness.agreement import calibration_error
+
+    if not pairs:
+        return None
+    sure = [max(p, 1 - p) for p, _ in pairs]
+    return calibration_error(sure, [float((p > 0.5) == (r > 0.5)) for p, r in pairs])
 
 
 def length_coefficient(valid: Sequence[Judged]) -> Estimate | None:

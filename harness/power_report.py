@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.plain_text import one_line
-from harness.power import Planned, Variances, assumed, plan, pooled, prompts_needed, variances
+from harness.power import (
+    Planned,
+    Variances,
+    assumed,
+    plan,
+    pooled,
+    prompts_against_half,
+    prompts_needed,
+    variances,
+)
 from harness.results import ITEMS, LEDGER, Measured, Series, read_items
 from harness.statistics import METHOD_SEEDS
 from harness.study import Study
@@ -20,6 +29,7 @@ POINT = 0.01  # of a metric's unit, as a study's margin counts
 WIDEST = 2.0  # range of a metric on which a spread in points makes sense
 SEEDS = (3, 5, 10)
 TIMES = (1, 2, 4)
+SHARES = (0.55, 0.6, 0.65)
 LAST = "Where more prompts no longer help, what remains is the spread over seeds: add seeds."
 
 
@@ -88,7 +98,17 @@ def power_text(
             "No results yet, so all is assumed: accuracies of 50 %, correlated by .5 over prompts, "
             f"which are independent.{spread_note(seed_sd)}"
         )
-    return "\n".join([*heading(study.name, question, source), "", *body(found, question), "", LAST])
+    lines = [*heading(study.name, question, source), "", *body(found, question), "", LAST]
+    return "\n".join([*lines, against_half()])
+
+
+def against_half() -> str:
+    """Return how many prompts tell a win rate of people or of a judge from one half."""
+    said = ", ".join(f"{share:.0%} needs {prompts_against_half(share):,}" for share in SHARES)
+    return (
+        f"A win rate against one half, such as raters give, in prompts judged once: {said} (one "
+        "test, independent prompts; more raters of a prompt are not more prompts)."
+    )
 
 
 def spread_note(seed_sd: float) -> str:

@@ -21,8 +21,9 @@ NOTE = (
     "answer; of the others, the share that goes to the first place. Length coefficient: of "
     "tanh(dl / std(dl)) in the log-odds of a win, 0 for a judge that is blind to length. "
     "Self-preference: what the rows made from the judge's own model gain by it beyond what the "
-    "reference grants, against other rows on the same prompts. Intervals are clustered by prompt "
-    "family."
+    "reference grants, against other rows on the same prompts. Calibration error: how far the "
+    "judge's certainty of its choice is from how often the reference agrees. Intervals are "
+    "clustered by prompt family."
 )
 
 
@@ -63,4 +64,8 @@ def lines(card: JudgeCard) -> Iterator[tuple[str, Cell]]:
     yield "pairs", Cell(f"{card.pairs:,}", order=card.pairs)
     for name, found in shares:
         yield name, measured(found) if found is not None else Cell("")
-    yield "kappa with the reference", Cell("" if card.kappa is None else number(card.kappa))
+    for name, value in (
+        ("kappa with the reference", card.kappa),
+        ("calibration error (ECE)", card.calibration),
+    ):
+        yield name, Cell("") if value is None else Cell(number(value), order=value)
