@@ -19,7 +19,7 @@ from harness.planner import Plan, make_plan
 from harness.preflight import preflight
 from harness.progress import watch
 from harness.run import run
-from harness.status import CellState, cell_states, counted
+from harness.status import CellState, cell_states, counted, reasons
 from harness.store import Store
 from harness.study import Study
 from harness.study_file import InputError
@@ -44,9 +44,8 @@ def run_study(
     changed = write_results(study, store, results, states)
     record(study, results / study.name)
     print(f"{study.name}: {counted(states)}")
-    for state in states:
-        if state.reason:
-            print(f"  {state.cell}: {state.reason}")
+    for line in reasons(states):
+        print(f"  {line}")
     page = results / study.name / "report.html"
     print(f"report: {page}" if changed else f"nothing to do; report: {page}")
     if caught:

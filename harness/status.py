@@ -58,7 +58,8 @@ def artifact_state(
         if state == "blocked":
             return "blocked", reason
         if state not in ("done", "running", "pending"):
-            return "blocked", f"{source.id}: {state}"
+            why = "" if state == "interrupted" or not reason else f": {reason}"
+            return "blocked", f"{source.id}: {state}{why}"
     return "pending", ""
 
 
@@ -87,8 +88,20 @@ def status_text(study: Study, store: Store) -> str:
     states = cell_states(study.cells(), store)
     rows = [("cell", "state", "artifacts")]
     rows += [(s.cell, s.state, f"{s.made} of {s.artifacts}") for s in states]
-    reasons = [f"{s.cell}: {s.reason}" for s in states if s.reason]
-    return "\n".join([columns(rows), *reasons, counted(states)])
+    return "\n".join([columns(rows), *reasons(states), counted(states)])
+
+
+def reasons(states: Iterable[CellState]) -> list[str]:
+    """Return each reason once, after the first of the cells that it holds up and their number."""
+    held: dict[str, list[str]] = {}
+    for state in states:
+        if state.reason:
+            held.setdefault(state.reason, []).append(state.cell)
+    others = {reason: len(cells) - 1 for reason, cells in held.items()}
+    return [
+        f"{cells[0]}{f' and {others[reason]} more' if others[reason] else ''}: {reason}"
+        for reason, cells in held.items()
+    ]
 
 
 def status_json(study: Study, store: Store) -> str:

@@ -219,7 +219,18 @@ def test_what_failed_upstream_blocks_the_cells_below_it(file, store):
     store.fail(sft.id, {"state": "oom", "reason": "out of memory"})
     first, _, dpo, _ = cell_states(study.cells(), store)
     assert (first.state, dpo.state) == ("oom", "blocked")
-    assert sft.id in dpo.reason
+    assert dpo.reason == f"{sft.id}: oom: out of memory"
+
+
+def test_what_holds_up_several_cells_is_said_once_with_its_cause(file, store):
+    study = Study.load(file)
+    store.claims().close()
+    base = study.cells()[0].shared.base
+    store.fail(base.id, {"state": "failed", "reason": "ValueError: no column 'chosen'"})
+    cells = study.cells()
+    said = [line for line in status_text(study, store).splitlines() if "no column" in line]
+    cause = f"{base.id}: failed: ValueError: no column 'chosen'"
+    assert said == [f"{cells[0].name} and {len(cells) - 1} more: {cause}"]
 
 
 def test_ids_are_found_by_prefix_and_by_cell_and_what_is_ambiguous_is_listed(file, store):
