@@ -131,7 +131,10 @@ class Outcome:
         )
 
     def rows(self) -> list[list[object]]:
-        """Return the rows of `trials.csv`: each trial with each seed, failed ones included."""
+        """Return the rows of `trials.csv`: each trial with each seed, failed ones included.
+
+        A trial that is still to be made is none yet.
+        """
         best = {(chosen.label, chosen.trial) for chosen in self.chosen}
         counted: dict[tuple[str, str, str], set[str]] = {}
         tuning = self.trials.declared.tune
@@ -139,6 +142,8 @@ class Outcome:
         rows = []
         for trial in (t for label in self.trials.labels for t in self.trials.trials(label)):
             state, found = self.states[trial.name], self.estimate([trial])
+            if is_pending(state):
+                continue
             before = counted.setdefault((trial.base, trial.dataset, trial.row), set())
             rows.append([
                 trial.base, trial.dataset, trial.row, trial.number,

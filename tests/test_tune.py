@@ -17,6 +17,7 @@ from harness.run import in_order
 from harness.store import Store
 from harness.study import Study
 from harness.study_file import StudyError
+from harness.trials import trials_in
 from harness.tune_problems import tune_problems
 from harness.tune_trials import trials_of, tunable
 
@@ -200,6 +201,17 @@ def test_the_command_line_sets_the_number_of_trials_and_the_rows(folder):
     assert {row["trial"] for row in read_trials(folder)} == {"0", "1"}
     assert "of 2" in call("plan", "toy.toml", "--tuned")
     assert "no setting with a range" in call("tune", "toy.toml", "--only", "toy_sft", code=2)
+
+
+def test_a_row_that_nobody_tuned_yet_has_no_trials_in_the_table(folder):
+    rows = "[methods.firm]\nmethod = 'toy_dpo'\nbeta = 0.5\n"
+    ranges = "[tune.ranges.firm]\nbeta = {log_range = [0.1, 1.0]}\n"
+    (folder / "toy.toml").write_text(STUDY + TUNE + ranges + rows)
+    call("tune", "toy.toml", "--trials", "2", "--only", "firm", *HERE)
+    assert {(row["label"], row["trial"]) for row in read_trials(folder)} == {
+        ("firm", "0"), ("firm", "1"),
+    }  # fmt: skip
+    assert set(trials_in(folder / "results/toy")["tiny/toy"]) == {"firm"}
 
 
 def test_failed_trials_are_published_and_only_cost_themselves(folder):
