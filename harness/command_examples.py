@@ -67,6 +67,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = MappingProxyType(
         ),
         "new-study": (
             ("new-study mine --model models/small --data pairs.jsonl", "write mine.toml"),
+            (
+                "new-study mine --model models/small --data mine.csv --column rejected=worse",
+                "a column of another name",
+            ),
         ),
         "rate": (
             ("rate demo --against sft --items 60", "write a blind kit into results/demo/ratings"),

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.judge_keys import missing_keys
 from harness.local import local_file
 from harness.planner import columns
-from harness.row_files import rows_of
 from harness.row_formats import Axis, Columns
 from harness.run import in_order, run
 from harness.sources import searching
 from harness.study import Planning, Study
 from harness.study_file import InputError
-from harness.study_writer import columns_for
+from harness.study_writer import columns_of
 
 if TYPE_CHECKING:
     from harness.judge import Judge
@@ -42,9 +39,9 @@ def gauged(
 
     judge = judge_of(study, role)
     try:
-        form = form_of(data, named)
+        form = Columns(**columns_of(data, named))
         file = local_file(data)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(str(error)) from None
     ask = gauge_answers if form.thumb else gauge_pairs
     made = ask(judge=judge, file=file, form=form, axis=axis, n=n, seed=0)
@@ -80,24 +77,6 @@ def judge_of(study: Study, role: Role) -> Judge:
     if found is None:
         raise InputError(f"the study names no {role}; write a [{role}] table with its plugin")
     return found
-
-
-def form_of(data: Path, named: Sequence[str]) -> Columns:
-    """Return how a file's rows are read: by the columns that are named, else as its first row is.
-
-    Raises ValueError for what names no column, and InputError for columns that are not known.
-    """
-    given = {}
-    for one in named:
-        key, at, column = one.partition("=")
-        if not at or key not in Columns.__dataclass_fields__:
-            known = ", ".join(Columns.__dataclass_fields__)
-            raise ValueError(f"--column {one!r}: write KEY=COLUMN, with KEY one of {known}")
-        given[key] = column
-    if given:
-        return replace(Columns(), **given)
-    first = [row for _, row in islice(rows_of(data), 1)]
-    return Columns(**columns_for(data, first[0] if first else {}))
 
 
 def pair_lines(found: JudgeCard) -> list[tuple[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,11 @@ FORMS: tuple[tuple[tuple[str, ...], Mapping[str, str]], ...] = (
 )
 
 
-def write_study(name: str, model: Path, data: Path, folder: Path) -> str:
+def write_study(name: str, model: Path, data: Path, folder: Path, named: Sequence[str] = ()) -> str:
     """Write NAME.toml for a model and a file of preferences; return what it holds and what to do.
 
-    Every row is read once. Raises InputError for a name that is none or taken, a folder that is no
-    model's, columns that are not known, a row that cannot be read, and a file without pairs.
+    `named` are the file's columns as key=column. Every row is read once. Raises InputError for a
+    name that is none or taken, a folder that is no model's, columns that are not known, a row that cannot be read, and a file without pairs.
     """
     if not NAME.fullmatch(name):
         raise InputError(f"{shown(name)} is no name for a study: at most 40 of a-z, 0-9, _ and -")
@@ -86,8 +87,7 @@ def write_study(name: str, model: Path, data: Path, folder: Path) -> str:
     try:
         model_files(model)
         template = PLAIN if lacks_template(model) else ""
-        first = [row for _, row in islice(rows_of(data), 1)]
-        chosen = columns_for(data, first[0] if first else {})
+        chosen = columns_of(data, named)
         found = list(judgements(data, Columns(**chosen), "helpful"))
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from None
@@ -117,6 +117,26 @@ PLAIN = (
 )
 
 
+def columns_of(data: Path, named: Sequence[str]) -> Mapping[str, str]:
+    """Return the columns that are named as key=column; where none is, those the first row shows.
+
+    Raises ValueError for what names no column, and InputError for columns that are not known.
+    """
+    other = ("axis", "chosen_score", "rejected_score")  # no settings of `jsonl` by these names
+    known = [field.name for field in fields(Columns) if field.name not in other]
+    pairs = [one.partition("=") for one in named]
+    for key, at, column in pairs:
+        if not at or key not in known:
+            said = shown(f"{key}{at}{column}")
+            raise ValueError(
+                f"--column {said}: write KEY=COLUMN, with KEY one of {', '.join(known)}"
+            )
+    if pairs:
+        return {key: column for key, _, column in pairs}
+    first = [row for _, row in islice(rows_of(data), 1)]
+    return columns_for(data, first[0] if first else {})
+
+
 def columns_for(data: Path, row: Mapping[str, Any]) -> Mapping[str, str]:
     """Return what a study must say of a file's columns, as its first row shows them."""
     for needed, settings in FORMS:
@@ -125,8 +145,8 @@ def columns_for(data: Path, row: Mapping[str, Any]) -> Mapping[str, str]:
     known = "; ".join(", ".join(needed) for needed, _ in FORMS)
     has = ", ".join(sorted(map(str, row))) or "none"
     raise InputError(
-        f"{data.name}: its first row has the columns {has}, which are none of: {known}. Rename "
-        "them, or write the study by hand and name the columns there"
+        f"{data.name}: its first row has the columns {has}, which are none of: {known}. Name "
+        "them, as in --column prompt=asked --column chosen=better --column rejected=worse"
     )
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from harness.commands import main
 from harness.draft import Draft
-from harness.gauge import answer_lines, card, form_of
+from harness.gauge import answer_lines, card
 from harness.judge import Contains, Judge, Verdict
 from harness.local import local_file
 from harness.row_formats import Columns
@@ -168,16 +168,6 @@ def test_grades_that_are_no_probabilities_and_no_grades_are_not_taken_for_labels
     thumbs = Columns(completion="completion", thumb="label")
     made, _ = asked(tmp_path, Silent(), labelled([], []), form=thumbs, stage=gauge_answers)
     assert dict(answer_lines(made))["invalid"].startswith("1.000")
-
-
-def test_columns_are_named_or_read_off_the_first_row(tmp_path):
-    plain = file_of(tmp_path, choices(1))
-    assert form_of(plain, ()) == Columns()
-    assert form_of(plain, ("chosen=good", "rejected=bad")).chosen == "good"
-    with pytest.raises(ValueError, match="KEY one of prompt, chosen"):
-        form_of(plain, ("better=good",))
-    with pytest.raises(InputError, match="its first row has the columns a"):
-        form_of(file_of(tmp_path, [{"a": 1}], "other.jsonl"), ())
 
 
 @pytest.fixture

@@ -72,6 +72,32 @@ def test_the_command_says_what_it_wrote_and_what_was_left_out(tmp_path, model):
     assert 'prompt = ""' in (tmp_path / "mine.toml").read_text()
 
 
+OWN = [{"question": f"Why {n}?", "good": "a", "bad": "b"} for n in range(30)]
+NAMED = ("prompt=question", "chosen=good", "rejected=bad")
+
+
+def test_columns_of_ones_own_are_named_and_stand_in_the_study(make, tmp_path, model):
+    file = rows_in(tmp_path, OWN)
+    with pytest.raises(InputError, match=r"bad, good, question.*--column prompt=asked"):
+        write_study("mine", model, file, tmp_path)
+    write_study("mine", model, file, tmp_path, NAMED)
+    (cell,) = [c for c in Study.load(tmp_path / "mine.toml").cells() if c.label == "sft"]
+    tables = [a for a in in_order(cell.targets) if a.recipe.stage.name == "read_pairs"]
+    assert {(row["chosen"], row["rejected"]) for row in make(tables[0])} == {("a", "b")}
+
+
+@pytest.mark.parametrize("named", ["better=good", "chosen", "axis=good"])
+def test_what_names_no_column_is_refused_with_the_keys_there_are(tmp_path, model, named):
+    with pytest.raises(InputError, match="write KEY=COLUMN, with KEY one of prompt, chosen"):
+        write_study("mine", model, rows_in(tmp_path, OWN), tmp_path, (named,))
+
+
+def test_a_column_that_the_rows_do_not_have_is_refused(tmp_path, model):
+    named = ("prompt=question", "chosen=better", "rejected=bad")
+    with pytest.raises(InputError, match="no column 'better'; it has bad, good, question"):
+        write_study("mine", model, rows_in(tmp_path, OWN), tmp_path, named)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
