@@ -77,7 +77,8 @@ def write_study(name: str, model: Path, data: Path, folder: Path, named: Sequenc
     """Write NAME.toml for a model and a file of preferences; return what it holds and what to do.
 
     `named` are the file's columns as key=column. Every row is read once. Raises InputError for a
-    name that is none or taken, a folder that is no model's, columns that are not known, a row that cannot be read, and a file without pairs.
+    name that is none or taken, a folder that is no model's, columns that are not known, a row that
+    cannot be read, and a file without pairs.
     """
     if not NAME.fullmatch(name):
         raise InputError(f"{shown(name)} is no name for a study: at most 40 of a-z, 0-9, _ and -")
