@@ -61,6 +61,10 @@ def tune(
     for state in states:
         if state.reason:
             print(f"  {state.cell}: {state.reason}")
+    for label in wanted.labels:
+        made = len({trial.number for trial in wanted.trials(label)})
+        if made < wanted.asked:
+            print(f"  {label}: {made} trials, not {wanted.asked}: its ranges hold no others")
     print(f"trials: {folder / TRIALS}")
     if caught:
         print("interrupted; run the same command again to go on", file=sys.stderr)

@@ -37,6 +37,7 @@ class Trial(Cell):
 class Trials(Study):
     """The trials of a study's rows, as the rows of a study with the tuning seeds."""
 
+    asked: int
     drawn: Mapping[str, tuple[str, int, Mapping[str, Any]]]
 
     @cached_property
@@ -98,12 +99,12 @@ def trials_of(study: Study, count: int | None = None) -> Trials:
     declared = study.declared
     if declared.tune is None:
         raise StudyError(["tune: missing; add [tune] with trials = 8 and seeds = [100]"])
-    tuning = declared.tune
+    tuning, asked = declared.tune, count or declared.tune.trials
     drawn, methods, problems = {}, {}, []
     for label, table in declared.methods.items():
         name = table.get("method", label)
         try:
-            tried = settings_tried(tuning, label, table, count)
+            tried = settings_tried(tuning, label, table, asked)
         except ValueError as error:
             problems.append(f"methods.{label}: {error}")
             continue
@@ -118,20 +119,18 @@ def trials_of(study: Study, count: int | None = None) -> Trials:
     parts = {field.name: getattr(study, field.name) for field in fields(Study)}
     parts |= {"declared": declared.model_copy(update={**changed, "datasets": sizes}), "only": ()}
     parts |= {"sft_seed": tuning.seeds[0] if declared.share_sft else None}
-    return Trials(**parts, drawn=drawn)
+    return Trials(**parts, asked=asked, drawn=drawn)
 
 
 def settings_tried(
-    tuning: Tune, label: str, table: Mapping[str, Any], count: int | None
+    tuning: Tune, label: str, table: Mapping[str, Any], count: int
 ) -> list[dict[str, Any]]:
     """Return what each trial of a row sets in the place of its own; none without any range."""
     plugin = registry.get("method", table.get("method", label))
     ranges = overridden(plugin, tuning.ranges.get(label, {}))
     if not ranges:
         return []
-    return drawn_trials(
-        plugin, label, ranges, count=count or tuning.trials, seed=tuning.seeds[0], declared=table
-    )
+    return drawn_trials(plugin, label, ranges, count=count, seed=tuning.seeds[0], declared=table)
 
 
 def tunable(study: Study) -> list[str]:

@@ -127,11 +127,14 @@ def test_a_row_whose_first_trial_failed_is_drawn_from_its_first_score_on(tmp_pat
     assert [(r["best_so_far"], float(r["seconds"])) for r in rows] == [("", 7.0), ("0.5", 17.0)]
 
 
-def test_the_report_names_the_sizes_that_trials_had(tmp_path):
+def test_the_report_names_the_sizes_that_trials_had_and_takes_settings_for_text(tmp_path):
     folder = write_results(tmp_path)
-    plant(folder, [row("dpo", 0, 0.6, sizes='{"budget": 500}'), row("dpo", 1, 0.5, beta=0.2)])
+    hostile = row("dpo", 1, 0.7, beta="<script>alert(1)</script>", chosen=True)
+    plant(folder, [row("dpo", 0, 0.6, sizes='{"budget": 500}'), hostile])
     write_report(folder)
     page = (folder / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
     assert page.count("Trials ran with budget = 500.") >= 2  # beside the table and the figure
     with (folder / "tables" / "tuning_hamlet_hamlet.csv").open(newline="") as lines:
         assert next(csv.reader(lines))[0] == "row"

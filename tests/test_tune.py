@@ -330,7 +330,8 @@ def test_a_row_that_no_draw_changes_gets_no_trials_and_runs_as_it_stands(folder)
 def test_rounds_of_equal_draws_are_drawn_again_until_the_ranges_hold_no_more(folder):
     few = TUNE.replace("log_range = [0.01, 1.0]", "choice = [0.1, 0.3, 0.9]")
     (folder / "toy.toml").write_text(STUDY + few)
-    call("tune", "toy.toml", *HERE)
+    said = call("tune", "toy.toml", *HERE)
+    assert "toy_dpo: 3 trials, not 4: its ranges hold no others" in said
     tried = [json.loads(row["settings"]).get("beta") for row in read_trials(folder)[::2]]
     assert tried[0] is None  # the row as it stands, whose beta is 0.1
     assert sorted(tried[1:]) == [0.3, 0.9]
