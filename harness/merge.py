@@ -17,6 +17,7 @@ from harness.results import (
     SCORE_COLUMNS,
     SCORES,
     read_csv,
+    read_ledger,
     replacing,
     score_rows,
     write,
@@ -49,7 +50,7 @@ def merge(sources: Sequence[Path], into: Path) -> dict[Key, Path]:
         missing = [name for name in (LEDGER, CELLS, ITEMS) if not (source / name).is_file()]
         if missing:
             raise InputError(f"{source} is no results folder: it has no {', '.join(missing)}")
-    ledgers = [json.loads((source / LEDGER).read_text(encoding="utf-8")) for source in sources]
+    ledgers = [read_ledger(source) for source in sources]
     check_same(sources, ledgers)
     cells, chosen = choose(sources)
     into.mkdir(parents=True, exist_ok=True)

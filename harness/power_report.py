@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from harness.power import (
     prompts_needed,
     variances,
 )
-from harness.results import ITEMS, LEDGER, Measured, Series, read_items
+from harness.results import ITEMS, LEDGER, Measured, Series, read_items, read_ledger
 from harness.statistics import METHOD_SEEDS
 from harness.study import Study
 from harness.study_file import InputError
@@ -126,7 +125,7 @@ def measured(results: Path, seed_sd: float) -> list[Seen]:
     """
     if not (results / ITEMS).is_file() or not (results / LEDGER).is_file():
         return []
-    ledger = json.loads((results / LEDGER).read_text(encoding="utf-8"))
+    ledger = read_ledger(results)
     roles = {row["label"]: row["role"] for row in ledger["methods"]}
     reference = next((label for label, role in roles.items() if role == "sft"), None)
     declared = {(s["suite"], m["name"]): m for s in ledger["suites"] for m in s["metrics"]}

@@ -53,6 +53,10 @@ SCORE_COLUMNS = (
 SERIES = ("base", "dataset", "label", "suite", "metric", "decoding", "judge", "population")
 MEASURED = ("seed", "prompt_id", "cluster", "class", "value")
 Pair: TypeAlias = tuple[int, str]  # (seed, prompt)
+NEEDED = (  # of a ledger, whatever wrote it
+    "study", "methods", "suites", "seeds", "decodings", "co_primary", "margin", "scores", "control",
+    "provenance",
+)  # fmt: skip
 CLASSES = ("valid", "tie", "invalid", "refused", "truncated")  # invalid alone has no value
 
 
@@ -240,7 +244,7 @@ def read_options(folder: Path) -> dict[str, float]:
 
 def score_rows(folder: Path) -> Iterator[list[object]]:
     """Yield the rows of `scores.csv` from items and ledger: each seed, then all seeds together."""
-    ledger = json.loads((folder / LEDGER).read_text())
+    ledger = read_ledger(folder)
     metrics = {(s["suite"], m["name"]): (s, m) for s in ledger["suites"] for m in s["metrics"]}
     methods = {row["label"]: row["method"] for row in ledger["methods"]}
     for series, measured in read_items(folder).items():
@@ -259,6 +263,28 @@ def score_rows(folder: Path) -> Iterator[list[object]]:
                 found.claim, found.value, found.stderr, found.n, found.seeds,
                 ledger["scores"].get("/".join(made), ""),
             ]  # fmt: skip
+
+
+def read_ledger(folder: Path) -> dict[str, Any]:
+    """Return the facts of a results folder.
+
+    Raises InputError, with the remedy, for a file that is no ledger or of another version.
+    """
+    from harness.study_file import InputError
+
+    remedy = "`report` of its study writes it anew"
+    try:
+        facts: dict[str, Any] = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / LEDGER} is damaged ({error}); {remedy}") from error
+    missing = [name for name in NEEDED if name not in facts]
+    served = facts.get("endpoint", {})
+    if not isinstance(served, dict) or not all(isinstance(one, dict) for one in served.values()):
+        missing.append("endpoint by artifact")
+    if missing:
+        said = f"lacks {', '.join(missing)}"
+        raise InputError(f"{folder / LEDGER} is of another version: it {said}; {remedy}")
+    return facts
 
 
 def read_csv(file: Path) -> list[dict[str, str]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from fixed_results import SUITES, ledger, metric, write_results
 
-from harness.report.frontier import best_of_n, frontier
+from harness.report.frontier import best_of_n, drawn, frontier, limit
 from harness.report.lengths import dumbbell, rates_of
 from harness.report.plane import draw_plane
 from harness.report.plots import Painter, forest
@@ -83,24 +84,46 @@ def test_best_of_n_gains_over_one_draw_at_its_bound_on_kl(matrix):
     assert gains == pytest.approx([0.2 + drift, 0.3 + drift])
 
 
-def test_the_frontier_names_its_reference_and_the_rows_that_one_dial_joins(matrix, tmp_path):
-    picture = frontier(matrix, HAMLET, tmp_path)
+def test_the_frontier_names_its_reference_and_the_rows_that_one_dial_joins(matrix, folder):
+    picture = frontier(matrix, HAMLET, folder / "figures")
+    assert "Dotted: the most that any policy can gain" in picture.caption
     assert "Dashed: best of n" in picture.caption
     assert "Lines join rows of one method" in picture.caption
-    rows = read_csv(tmp_path / "gain_by_kl.csv")
+    rows = read_csv(folder / "figures" / "gain_by_kl.csv")
     assert {r["label"]: float(r["x"]) for r in rows} == {
         x: kl for x, kl in FAR.items() if x != "sft"
     }
 
 
-def test_a_row_that_learnt_nothing_never_sets_the_frame_of_the_frontier(folder, tmp_path):
+def test_the_limit_is_read_from_sfts_own_samples_of_each_seed_and_prompt(matrix, folder):
+    """Two samples a prompt go to (log 2) / 4 nats; a gain in a metric to be lowered is a fall."""
+    by_name = {m.name: m for m in matrix.metrics.values()}
+    rewards = drawn(matrix, HAMLET, by_name["gold_help"], folder)
+    assert len(rewards) == 3 * 120
+    assert {len(found) for found in rewards} == {2}
+    level = sum(map(sum, rewards)) / (2 * len(rewards))
+    (sft,) = [
+        e.value.value
+        for (_, label, measure), e in matrix.entries.items()
+        if (label, measure.metric, measure.decoding) == ("sft", "gold_help", "T=1")
+    ]
+    assert level == pytest.approx(sft)
+    points = limit(matrix, HAMLET, by_name["gold_help"], folder)
+    assert points[0] == (0.0, 0.0)
+    assert 0 < points[-1][0] <= math.log(2) / 4
+    assert points[-1][1] > 0
+    assert limit(matrix, HAMLET, by_name["length"], folder)[-1][1] < 0
+    assert limit(matrix, HAMLET, by_name["probe_accuracy"], folder) == []  # nothing was drawn
+
+
+def test_a_row_that_learnt_nothing_never_sets_the_frame_of_the_frontier(folder):
     matrix = Matrix(folder)
     for cell in matrix.cells:
         if cell["label"] == "dpo_firmer":
             cell |= {"labels_used": "0", "tokens_trained": "250000"}
         elif cell["label"] not in ("base", "sft"):
             cell |= {"labels_used": "4000"}
-    said = frontier(matrix, HAMLET, tmp_path).caption
+    said = frontier(matrix, HAMLET, folder / "figures").caption
     assert "Beyond the frame: dpo_firmer at 3.000." in said
     assert "dpo_firm at" not in said
 

@@ -30,6 +30,7 @@ def test_agreement_and_kappa_leave_ties_of_either_side_out():
     assert card.agreement.value == pytest.approx(0.7)
     assert card.agreement.n == 50
     assert card.kappa == pytest.approx(0.4)
+    assert card.calibration == pytest.approx(0.9 - 0.7)  # as sure as .9, right .7 of the time
     assert card.ties.value == pytest.approx(4 / 57)
     assert card.pairs == 57
 

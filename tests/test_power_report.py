@@ -100,3 +100,8 @@ def test_the_command_needs_no_torch():
     )
     assert done.returncode == 0, done.stderr
     assert "80 % power" in done.stdout
+
+
+def test_the_prompts_that_tell_a_win_rate_from_one_half_are_the_published_ones():
+    """Sizes at 80 % power, two-sided 5 %, as planned for studies with raters."""
+    assert "55% needs 783, 60% needs 194, 65% needs 85" in power_report.against_half()

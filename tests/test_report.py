@@ -676,5 +676,22 @@ def test_a_bar_far_wider_than_all_rows_own_intervals_does_not_set_the_frame():
             estimate(0.20, 0.02, 50, n=60, clusters=60, seeds=1, claim="checkpoint"),
         ),
     ]
-    assert frame(Panel(dots, "", "gold")) == pytest.approx(2 * dots[1].found.high)
+    assert frame(Panel(dots, "", "gold")) == pytest.approx(1.1 * dots[1].found.high)
     assert frame(Panel([], "", "gold")) == 1.0
+
+
+def test_every_estimate_of_a_comparison_names_its_artifacts_and_leads_to_them(five):
+    page = (five / "report.html").read_text()
+    targets = set(re.findall(r'id="(from_[a-z0-9_]+)"', page))
+    assert {"from_hamlet_hamlet_dpo", "from_hamlet_hamlet_best_of_n"} <= targets
+    starts = ("t1_", "metric_", "t2_", "t5_", "win_rates_")
+    tables = re.findall(r'<table id="([a-z0-9_]+)"[^>]*>(.*?)</table>', page, re.DOTALL)
+    checked = set()
+    for name, body in tables:
+        for shown in re.findall(r"<td([^>]*)>(.*?)</td>", body, re.DOTALL):
+            if "interval" in shown[0] and name.startswith(starts):
+                (link,) = re.findall(r'<a href="#([a-z0-9_]+)">', shown[1])
+                assert link in targets
+                assert "; from grade-" in shown[0]
+                checked.add(name.split("_")[0])
+    assert checked == {"t1", "metric", "t2", "t5", "win"}

@@ -11,12 +11,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import toy_study
+from fixed_results import write_results
 
 from harness import plain_text
 from harness.artifacts import Policy, Preferences, RewardModel, write_rows
 from harness.draft import Draft
 from harness.label_budget import LabelBudget
 from harness.ledger import Book
+from harness.report import write_report
 from harness.results import (
     CELLS,
     ITEM_COLUMNS,
@@ -27,12 +29,14 @@ from harness.results import (
     collect,
     read_csv,
     read_items,
+    read_ledger,
     replacing,
 )
 from harness.run import in_order, run
 from harness.stage import Artifact
 from harness.store import Store
 from harness.study import Study
+from harness.study_file import InputError
 from harness.transcripts import ANSWERS, CURVES, points_of, read_answers
 
 STUDY = f"""
@@ -345,3 +349,27 @@ def test_csv_cells_hold_no_formula_and_no_escape(value, written):
 def test_long_text_is_cut_and_says_so():
     assert plain_text.clean("x" * 5_000_000, longest=10) == "xxxxxxxxxx [cut: 5,000,000 characters]"
     assert plain_text.clean("\ud800ok") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is damaged"),
+        ("{}", "of another version: it lacks study, methods"),
+    ],
+)
+def test_a_ledger_of_another_version_is_an_error_with_its_remedy(tmp_path, text, said):
+    (tmp_path / LEDGER).write_text(text)
+    with pytest.raises(InputError, match=said) as raised:
+        read_ledger(tmp_path)
+    assert "`report` of its study writes it anew" in str(raised.value)
+
+
+def test_a_ledger_whose_served_judges_are_a_total_is_refused_before_any_table(tmp_path):
+    folder = write_results(tmp_path)
+    facts = json.loads((folder / LEDGER).read_text())
+    totals = {"endpoint": {"calls": 3, "answer_tokens": 9}}
+    (folder / LEDGER).write_text(json.dumps({**facts, **totals}))
+    with pytest.raises(InputError, match="lacks endpoint by artifact"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from harness.best_of_n_curves import kl_bound
+from harness.overoptimisation import limit_curve
 from harness.report.climb import Climb, climbs
 from harness.report.figures import Picture
-from harness.report.plots import Painter, Panel, Trail, gains, mean_of, panels_of
+from harness.report.plots import Painter, Trail, gains, mean_of, panels_of
 from harness.report.summary import untrained
 from harness.report.tables import Block, Matrix, Measure, Metric
 from harness.report.words import number
+from harness.results import ITEMS
 from harness.statistics import Estimate, difference
 
 LADDER = {"helpfulness": "best_help", "safety": "best_safe"}  # by axis, of `overoptimisation`
@@ -35,12 +40,14 @@ def frontier(matrix: Matrix, block: Block, folder: Path) -> Picture | None:
     known, idle = climbs(matrix, block, decoding), untrained(matrix, block)
     far = {dot.label: dot.x for panel in found for dot in panel.dots}
     end = ROOM * max((x for label, x in far.items() if label not in idle), default=math.inf)
-    panels, has_reference = [], False
+    panels, has_reference, has_limit = [], False, False
     for panel, (metric, measure) in zip(found, measures(matrix, block), strict=True):
         reference = best_of_n(matrix, block, metric)
         has_reference |= bool(reference)
+        most = limit(matrix, block, metric, folder.parent)
+        has_limit |= bool(most)
         trails = [*along(matrix, block, known, measure), *reference]
-        panels.append(Panel(panel.dots, panel.x_name, panel.y_name, trails=trails, end=end))
+        panels.append(replace(panel, trails=trails, limit=most, end=end))
     beyond = ", ".join(f"{label} at {number(x)}" for label, x in far.items() if x > end)
     caption = "Gain over SFT against divergence from it. "
     if known:
@@ -49,6 +56,11 @@ def frontier(matrix: Matrix, block: Block, folder: Path) -> Picture | None:
         caption += (
             "Dashed: best of n of SFT's answers by a learnt reward, at the bound on its KL, with "
             "its 95 % band. "
+        )
+    if has_limit:
+        caption += (
+            "Dotted: the most that any policy can gain at a KL to SFT, by tilting SFT's own "
+            "samples, as far as their number says. "
         )
     if beyond:
         caption += f"Beyond the frame: {beyond}. "
@@ -110,3 +122,37 @@ def best_of_n(matrix: Matrix, block: Block, metric: Metric) -> list[Trail]:
         ]
         return [Trail("best of n", None, points)]
     return []
+
+
+def limit(matrix: Matrix, block: Block, metric: Metric, folder: Path) -> list[tuple[float, float]]:
+    """Return the most that a policy can gain in a metric at a KL to SFT, from SFT's own samples.
+
+    (KL in nats, gain), as far as so few samples can say; nothing where a prompt has but one, or
+    where they do not differ. See `limit_curve`.
+    """
+    rewards = drawn(matrix, block, metric, folder)
+    if not rewards:
+        return []
+    sign = 1.0 if metric.higher_is_better else -1.0
+    try:
+        found = limit_curve(sign * np.array(rewards))
+    except ValueError:  # one sample a prompt, or equal rewards: there is nothing to draw
+        return []
+    return list(zip(found.kl.tolist(), (sign * found.reward).tolist(), strict=True))
+
+
+def drawn(matrix: Matrix, block: Block, metric: Metric, folder: Path) -> list[list[float]]:
+    """Return the grades of SFT's samples at temperature 1, one list for each seed and prompt."""
+    import pyarrow.parquet as pq
+
+    named = {"base": block.base, "dataset": block.dataset, "label": matrix.reference or ""}
+    named |= {"suite": metric.suite, "metric": metric.name, "decoding": "T=1", "population": ""}
+    wanted = [(name, "=", value) for name, value in named.items()]
+    columns = ["seed", "prompt_id", "judge", "value"]
+    groups: dict[tuple[int, str, str], list[float]] = {}
+    for row in pq.read_table(folder / ITEMS, columns=columns, filters=wanted).to_pylist():
+        if row["value"] is not None:
+            key = (row["seed"], row["prompt_id"], row["judge"])
+            groups.setdefault(key, []).append(row["value"])
+    most = max(map(len, groups.values()), default=0)
+    return [found for found in groups.values() if len(found) == most]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.multiplicity import discoveries
 from harness.report.costs import labels_of, seconds_of
@@ -167,6 +168,31 @@ def anchor(block: Block, label: str) -> str:
     return f"from_{slug('/'.join((*block, label)))}"
 
 
+def traced(matrix: Matrix, block: Block, found: Table, axis: str) -> Table:
+    """Return a table whose estimates name the scores of an axis they are from, and lead there.
+
+    Rows are known by their first cell; cells that lead somewhere already stay as they are.
+    """
+    suites = dict.fromkeys(m.suite for m in matrix.metrics.values() if m.axis == axis)
+    rows = []
+    for first, *rest in found.rows:
+        label = first.text
+        if label not in matrix.roles:
+            rows.append([first, *rest])
+            continue
+        ids = ", ".join(filter(None, (matrix.source(block, label, suite) for suite in suites)))
+        place = anchor(block, label)
+        rows.append([first, *(leading(cell, place, ids) for cell in rest)])
+    return replace(found, rows=rows)
+
+
+def leading(cell: Cell, place: str, ids: str) -> Cell:
+    """Return a cell that leads to where its estimate is from; others as they are."""
+    if cell.estimate is None or cell.anchor:
+        return cell
+    return replace(cell, anchor=place, detail=f"{cell.detail}; from {ids}" if ids else cell.detail)
+
+
 def row_sizes(matrix: Matrix, entries: Sequence[Entry]) -> str:
     """Return how many prompts a row's values rest on, with its clusters and seeds.
 
@@ -183,4 +209,4 @@ def row_sizes(matrix: Matrix, entries: Sequence[Entry]) -> str:
     return "; ".join(dict.fromkeys(shown))
 
 
-__all__ = ["anchor", "headline", "headline_metrics", "metric_table", "named"]
+__all__ = ["anchor", "headline", "headline_metrics", "metric_table", "named", "traced"]

@@ -18,8 +18,8 @@ from harness.report.answers import browser_data, hex_of, json_block, lines_of
 from harness.report.costs import budget
 from harness.report.figures import Picture, draw_all, palette
 from harness.report.grid import Table
-from harness.report.headline import headline, headline_metrics, metric_table, named
-from harness.report.judging import judge_table, judge_warnings
+from harness.report.headline import headline, headline_metrics, metric_table, named, traced
+from harness.report.judging import judge_table, judge_warnings, order_table
 from harness.report.labellers import labeller_table
 from harness.report.lengths import dumbbell, rates_of, win_table
 from harness.report.paired import matrix_table
@@ -57,6 +57,7 @@ class Comparison:
     tax: Sequence[Table]
     split: Table | None
     wins: Table | None
+    orders: Table | None
     readings: Readings
     control: Table
     parity: Table | None
@@ -66,7 +67,8 @@ class Comparison:
     @property
     def more(self) -> list[Table]:
         """What follows the comparison with SFT: all pairs, tax, safety, win rates."""
-        some = [*self.paired, *self.tax, self.split, self.wins, *self.readings.tables]
+        beside = [self.split, self.wins, self.orders]
+        some = [*self.paired, *self.tax, *beside, *self.readings.tables]
         return [t for t in some if t is not None]
 
     @property
@@ -160,6 +162,8 @@ def compare(matrix: Matrix, block: Block, folder: Path) -> Comparison:
     rest = [metric for metric in matrix.metrics.values() if metric not in first]
     readings = block_readings(matrix, block, folder)
     rates = rates_of(matrix, block, folder)
+    split = split_table(matrix, block, named("t8_safety", block))
+    wins = win_table(rates, named("win_rates", block))
     by_length = filter(None, [dumbbell(matrix, block, rates, folder / "figures")])
     return Comparison(
         name=f"base {block.base}, dataset {block.dataset}",
@@ -170,9 +174,13 @@ def compare(matrix: Matrix, block: Block, folder: Path) -> Comparison:
         first=headline(matrix, block),
         headline=[metric_table(matrix, block, metric) for metric in first],
         paired=list(paired_tables(matrix, block)),
-        tax=tax_tables(matrix, block, named("t5_tax", block)),
-        split=split_table(matrix, block, named("t8_safety", block)),
-        wins=win_table(rates, named("win_rates", block)),
+        tax=[
+            traced(matrix, block, one, "capability")
+            for one in tax_tables(matrix, block, named("t5_tax", block))
+        ],
+        split=traced(matrix, block, split, "safety") if split else None,
+        wins=traced(matrix, block, wins, "helpfulness") if wins else None,
+        orders=order_table(matrix, block),
         readings=readings,
         control=ledgers.control_table(matrix, block, named("t3_control", block)),
         parity=parity_table(matrix, block, named("t3_parity", block)),
@@ -187,7 +195,7 @@ def paired_tables(matrix: Matrix, block: Block) -> Iterator[Table]:
         for measure in matrix.measures(block, metric):
             found = matrix_table(matrix, block, metric, measure)
             if found is not None:
-                yield found
+                yield traced(matrix, block, found, metric.axis)
 
 
 def render(template: str, report: Report, *, autoescape: bool) -> str:

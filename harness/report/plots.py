@@ -53,6 +53,7 @@ class Panel:
     y_name: str
     logarithmic: bool = False
     trails: Sequence[Trail] = ()
+    limit: Sequence[tuple[float, float]] = ()  # what no row can cross
     end: float = math.inf  # of x, where what lies beyond would hide the rest
 
 
@@ -91,6 +92,8 @@ class Painter:
             low, high = dot.found.value - dot.found.low, dot.found.high - dot.found.value
             if dot.x <= panel.end:
                 axes.errorbar(dot.x, dot.found.value, yerr=[[low], [high]], **self.mark(dot))
+        if panel.limit:
+            axes.plot(*zip(*panel.limit, strict=True), color=INK, linewidth=1.4, linestyle=":")
         for trail in panel.trails:
             self.trail(axes, trail, panel.end)
         if panel.logarithmic:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.report.gates import Gates, gates_of
-from harness.results import CELLS, LEDGER, Measured, Series, read_csv, read_items, read_options
+from harness.results import (
+    CELLS,
+    Measured,
+    Series,
+    read_csv,
+    read_items,
+    read_ledger,
+    read_options,
+)
 from harness.statistics import ALPHA, Estimate, difference, holm
 
 Verdict = Literal["equal", "differs", "unknown"]
@@ -78,7 +86,7 @@ class Matrix:
     """A results folder, read: facts, series, cells. Everything a report says comes from here."""
 
     def __init__(self, folder: Path) -> None:
-        self.facts: dict[str, Any] = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
+        self.facts: dict[str, Any] = read_ledger(folder)
         self.series: dict[Series, Measured] = read_items(folder)
         self.options: dict[str, float] = read_options(folder)
         self.cells: list[dict[str, str]] = read_csv(folder / CELLS)

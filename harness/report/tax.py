@@ -53,6 +53,7 @@ def tax_tables(matrix: Matrix, block: Block, name: str) -> list[Table]:
     ]
 
 
+SAME = "the same on every item"
 BLANK: tuple[Cell, Cell, Cell] = (Cell(""), Cell(""), Cell(""))
 
 
@@ -63,7 +64,8 @@ def note(matrix: Matrix, block: Block, chance: Mapping[str, float]) -> str:
         f"Differences so that higher is better, paired by item. No loss: the 90 % interval lies "
         f"within ±{wide}, the study's margin (two one-sided tests, whose larger p is given). "
         "Loss or gain: Holm's p over the rows (and tasks) is at most .05. Undecided: "
-        "neither. Averages are over tasks."
+        "neither. The same on every item: as with equal weights, which likelihoods are read from. "
+        "Averages are over tasks."
     )
     names = [m.name for m, _ in informative(matrix, block)]
     if len(names) > 1:
@@ -177,7 +179,13 @@ def average_verdicts(matrix: Matrix, block: Block) -> dict[str, str]:
     found = averages(matrix, block, matrix.reference)
     wide = margin(matrix)
     contrasts = zip(found, family(list(found.values())), strict=True)
-    return {label: tax(contrast, wide) for label, contrast in contrasts}
+    return {label: tax_said(contrast, wide) for label, contrast in contrasts}
+
+
+def tax_said(contrast: Contrast, wide: float) -> str:
+    """Return the verdict; a row that answers every item alike has paid nothing to be tested."""
+    is_same = contrast.gain.value == 0 and contrast.gain.stderr == 0
+    return SAME if is_same else tax(contrast, wide)
 
 
 def judged(found: Mapping[K, Estimate], matrix: Matrix) -> dict[K, tuple[Cell, Cell, Cell]]:
@@ -191,7 +199,7 @@ def judged(found: Mapping[K, Estimate], matrix: Matrix) -> dict[K, tuple[Cell, C
 
 def verdict_cell(contrast: Contrast, wide: float) -> Cell:
     """Return the verdict; where it says that a row lies within the margin, with that test's p."""
-    said = tax(contrast, wide)
-    if not equivalent(contrast.gain, wide):
+    said = tax_said(contrast, wide)
+    if said == SAME or not equivalent(contrast.gain, wide):
         return Cell(said)
     return Cell(f"{said} (p {p_value(equivalence_p(contrast.gain, wide))})")
