@@ -54,11 +54,11 @@ class JudgeCard:
     """What is known of one judge; None where the verdicts cannot tell.
 
     `agreement`, `kappa` and `calibration` (ECE) are with the reference, ties of either aside;
-    `reference_prefers_longer` is also how often picking the longer answer would agree. `first_place` is the share of first
-    places among the pairs whose verdict turns with the order. `length_coefficient` is phi in
-    logit p = theta + phi tanh(dl / std(dl)), dl in tokens (Dubois et al. 2024, arXiv:2404.04475).
-    `self_preference` is how much more the judge's own rows gain by it than by the reference,
-    against the other rows on the same prompts.
+    `reference_prefers_longer` is also how often picking the longer answer would agree.
+    `first_place` is the share of first places among the pairs whose verdict turns with the order.
+    `length_coefficient` is phi in logit p = theta + phi tanh(dl / std(dl)), dl in tokens (Dubois et
+    al. 2024, arXiv:2404.04475). `self_preference` is how much more the judge's own rows gain by it
+    than by the reference, against the other rows on the same prompts.
     """
 
     judge: str
