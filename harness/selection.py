@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.artifacts import Policy
 from harness.stage import Artifact
 from harness.stages.choose import checkpoint, choose, validate
+from harness.study_file import AT_CHECKPOINT
 
 if TYPE_CHECKING:
     from harness.shared import Shared
@@ -24,6 +25,20 @@ def selected(policy: Policy, shared: Shared, selection: Selection) -> Policy:
         return policy
     earlier = range(max(1, kept - selection.candidates + 2), kept + 1)
     return choose((policy, *(checkpoint(policy, number=n) for n in earlier)), shared)
+
+
+def reached(policy: Policy, number: object) -> Policy:
+    """Return a pointer to the policy at a run's number-th kept checkpoint, from 1.
+
+    Raises ValueError where the run is not told to keep so many.
+    """
+    kept = kept_checkpoints(policy)
+    if type(number) is not int or not 1 <= number <= kept:
+        raise ValueError(
+            f"{AT_CHECKPOINT} = {number!r}: the row keeps {kept} policies on the way; name one of "
+            "them, from 1, or raise its `checkpoints`"
+        )
+    return checkpoint(policy, number=number)
 
 
 def kept_checkpoints(policy: Policy) -> int:

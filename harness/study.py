@@ -20,14 +20,22 @@ from harness.artifacts import Policy, Samples, Scores
 from harness.bases import base_policy
 from harness.judge import Judge
 from harness.judge_conflicts import of_labeller, of_training
-from harness.selection import selected
+from harness.selection import reached, selected
 from harness.shared import Data, Shared, Subject, derived_seed
 from harness.sources import Search, searching
 from harness.stage import Artifact
 from harness.stages.finetune import finetune
 from harness.stages.sample import sample
 from harness.stages.unplanned import unplanned_policy, unplanned_scores
-from harness.study_file import Overrides, StudyError, StudyFile, locate, override, read
+from harness.study_file import (
+    AT_CHECKPOINT,
+    Overrides,
+    StudyError,
+    StudyFile,
+    locate,
+    override,
+    read,
+)
 from harness.study_plugins import in_study, load_plugins
 from harness.study_problems import SECTIONS, check
 from harness.study_sources import search_for
@@ -253,7 +261,10 @@ class Planning:
             policy = self.call("methods", label, with_setup(block.shared, table))
             if not isinstance(policy, Policy):
                 raise TypeError(f"a method returns a Policy, not {policy!r}")
-            policy = selected(policy, block.shared, self.declared.selection)
+            if AT_CHECKPOINT in table:
+                policy = reached(policy, table[AT_CHECKPOINT])
+            else:
+                policy = selected(policy, block.shared, self.declared.selection)
         except Exception as error:
             policy = self.excuse(unplanned_policy, f"methods.{label}", error)
         self.problems += of_training(label, policy, block.judge, self.declared.same_judge)
@@ -307,7 +318,8 @@ class Planning:
 
     def settings_of(self, table: Mapping[str, Any], key: str) -> dict[str, Any]:
         """Return a table without the key that names its plugin, its path beside the study's."""
-        settings = {name: value for name, value in table.items() if name not in (key, LORA)}
+        ours = (key, LORA, AT_CHECKPOINT)
+        settings = {name: value for name, value in table.items() if name not in ours}
         if isinstance(settings.get("path"), str):
             settings["path"] = str(self.study.search.place(settings["path"]))
         return settings

@@ -21,6 +21,9 @@ LONGEST = 1000  # characters of one problem
 BYTES = 1_000_000  # a study file larger than this is none
 
 
+AT_CHECKPOINT = "at_checkpoint"  # the key of a row that stands for a policy kept on the way
+
+
 class InputError(ValueError):
     """Bad input from the command line: said without a traceback, exit code 2, nothing written."""
 
@@ -146,7 +149,9 @@ class StudyFile(Table):
         min_length=1, description="[datasets.LABEL]: `plugin`, else the label, and its settings"
     )
     methods: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="[methods.LABEL]: `method`, else the label, and its settings"
+        min_length=1,
+        description="[methods.LABEL]: `method`, else the label, its settings, and `at_checkpoint` "
+        "for a policy that it keeps on the way",
     )
     sft: dict[str, Any] = Field({}, description="settings of the fine-tuning that rows start from")
     labeller: dict[str, Any] | None = Field(

@@ -20,6 +20,7 @@ from harness.registry import PLUGINS, Kind, UnknownNameError, nearest
 from harness.sources import current, missing_path
 from harness.stage import coerce, plain
 from harness.study_file import (
+    AT_CHECKPOINT,
     NAME,
     Base,
     Evaluation,
@@ -146,6 +147,8 @@ def table_problems(
         if setting == "lora" and kind == "method" and path.startswith("methods."):
             yield from lora_problems(value, tuple(path.split(".")))
             continue
+        if setting == AT_CHECKPOINT and kind == "method" and path.startswith("methods."):
+            continue  # whether the row keeps so many is known once it is planned
         if setting not in plugin.settings:
             hint = nearest(setting, [*plugin.settings, key])
             yield f"{path}.{setting}: {kind} {name!r} has no such setting.{hint}"

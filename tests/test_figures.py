@@ -8,6 +8,7 @@ import math
 import pytest
 from fixed_results import SUITES, ledger, metric, write_results
 
+from harness.report.climb import climbs
 from harness.report.frontier import best_of_n, drawn, frontier, limit
 from harness.report.lengths import dumbbell, rates_of
 from harness.report.plane import draw_plane
@@ -177,6 +178,19 @@ def test_win_rates_are_drawn_as_judged_and_at_equal_lengths_with_their_ratio(mat
         assert float(row["length_ratio"]) == pytest.approx(20 / 18)
         assert float(row["at_equal_lengths"]) == pytest.approx(float(row["as_judged"]), abs=1e-6)
     assert "×1.11" in picture.svg
+
+
+def test_policies_kept_on_the_way_and_the_end_make_one_path(folder):
+    matrix = Matrix(folder)
+    kept = {"beta": 0.1, "checkpoints": 2}
+    matrix.facts["whole_settings"] = {
+        "dpo": {**kept, "at_checkpoint": 1},
+        "dpo_firm": {**kept, "at_checkpoint": 2},
+        "dpo_firmer": kept,
+    }
+    (path,) = climbs(matrix, HAMLET, "T=1")
+    assert path.name == "dpo by at_checkpoint"
+    assert [label for label, _ in path.rows] == list(DIALS)
 
 
 @pytest.mark.parametrize("height", [3.3, 7.0])

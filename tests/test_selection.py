@@ -19,7 +19,7 @@ from harness.selection import selected
 from harness.stages.choose import checkpoint, choose, pick, validate, validation_judgements
 from harness.store import Store
 from harness.study import Study
-from harness.study_file import Selection
+from harness.study_file import Selection, StudyError
 from harness.tiny import tiny_shared
 
 
@@ -181,3 +181,45 @@ suites = ["toy_help"]
     assert Control(book).held(dpo)["labels, selection"] == "0"
     assert Control(book).held(dpo)["preferences"] != "not used"
     assert dict(zip(CELL_COLUMNS[9:], book.costs(walk), strict=True))["labels_used"] == 16
+
+
+CHECKPOINTS = """
+schema = 1
+name = "toy"
+seeds = [0]
+plugins = ['{plugin}']
+[bases.tiny]
+[datasets.toy]
+[methods.toy_walk]
+[methods.early]
+method = "toy_walk"
+at_checkpoint = {number}
+[selection]
+rule = "validation"
+[evaluation]
+suites = ["toy_help"]
+"""
+
+
+def test_a_row_may_stand_for_a_policy_on_the_way_of_the_same_training(tmp_path, monkeypatch):
+    toy_study.install(monkeypatch.setattr)
+    file = tmp_path / "toy.toml"
+    file.write_text(CHECKPOINTS.format(plugin=toy_study.__file__, number=2))
+    study, store = Study.load(file), Store(tmp_path / "store")
+    whole, early = study.cells()
+    (trained,) = early.policy.inputs
+    assert trained in whole.policy.recipe.arguments["candidates"]  # not trained again
+    run([target for cell in (whole, early) for target in cell.targets], store, workers=0)
+    text = (weights_folder(store.open(early.policy)) / "policy.txt").read_text()
+    assert text.startswith("step 20 ")
+
+
+@pytest.mark.parametrize("number", ["0", "4", "true", '"last"'])
+def test_a_row_at_a_checkpoint_that_is_not_kept_is_refused_while_planning(
+    tmp_path, monkeypatch, number
+):
+    toy_study.install(monkeypatch.setattr)
+    file = tmp_path / "toy.toml"
+    file.write_text(CHECKPOINTS.format(plugin=toy_study.__file__, number=number))
+    with pytest.raises(StudyError, match=r"methods\.early: at_checkpoint = .*keeps 3 policies"):
+        Study.load(file).cells()

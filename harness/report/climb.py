@@ -7,10 +7,11 @@ kept checkpoint, the price of KL). Best-of-n, which trains nothing, is the refer
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from harness.report.tables import Block, Matrix, Measure, Metric
 from harness.report.words import number
 from harness.results import read_csv
 from harness.statistics import Estimate
+from harness.study_file import AT_CHECKPOINT
 from harness.transcripts import CURVES
 
 FEWEST = 3  # points of a fit with two coefficients
@@ -48,7 +50,7 @@ class Climb:
 
 def climbs(matrix: Matrix, block: Block, decoding: str) -> list[Climb]:
     """Return every set of three rows or more that differ in one number and whose KL is known."""
-    settings, methods = row_settings(matrix), method_of(matrix)
+    settings, methods = with_ends(row_settings(matrix)), method_of(matrix)
     dials = dict.fromkeys(key for found in settings.values() for key in found)
     found = []
     for dial in dials:
@@ -63,6 +65,16 @@ def climbs(matrix: Matrix, block: Block, decoding: str) -> list[Climb]:
                 form: Form = "best-of-n" if method == "best_of_n" else "rl"
                 found.append(Climb(f"{method} by {dial}", form, rows))
     return found
+
+
+def with_ends(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return settings in which a run's end comes after the policies that it keeps on the way."""
+    return {
+        label: {AT_CHECKPOINT: found["checkpoints"] + 1, **found}
+        if isinstance(found.get("checkpoints"), int)
+        else found
+        for label, found in settings.items()
+    }
 
 
 def gains(
