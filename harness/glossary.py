@@ -135,6 +135,7 @@ ROWS: Final[Mapping[str, str]] = {
     "test": "share of the conversations kept for evaluation",
     "max_prompt": "tokens of the base in a prompt; longer rows are left out",
     "max_length": "tokens of the base in prompt and answer; longer rows are left out",
+    "parts": "a table for each set: `plugin`, else the table's name, and how its rows are read",
     "max_rows": "rows that are used in all",
     "max_test": "rows of the held-out files that are used",
     "budget": "comparisons that every method may train on",

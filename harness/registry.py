@@ -161,7 +161,7 @@ def discover(files: tuple[Path, ...] = ()) -> None:
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
             if not module.ispkg:
                 importlib.import_module(f"{package}.{module.name}")
-    ours = ("data", "public_data", "judges", "hamlet.dataset")
+    ours = ("data", "public_data", "mixture", "judges", "hamlet.dataset")
     for module_name in (f"harness.{name}" for name in ours):
         importlib.import_module(module_name)
     for entry in entry_points(group=GROUP):
