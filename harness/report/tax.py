@@ -62,7 +62,8 @@ def note(matrix: Matrix, block: Block, chance: Mapping[str, float]) -> str:
     wide = number(margin(matrix))
     said = (
         f"Differences so that higher is better, paired by item. No loss: the 90 % interval lies "
-        f"within ±{wide}, the study's margin (two one-sided tests, whose larger p is given). "
+        f"within ±{wide}, the study's margin (two one-sided tests of that row alone, whose larger "
+        "p is given). "
         "Loss or gain: Holm's p over the rows (and tasks) is at most .05. Undecided: "
         "neither. The same on every item: as with equal weights, which likelihoods are read from. "
         "Averages are over tasks."
