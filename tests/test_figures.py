@@ -8,6 +8,7 @@ import math
 import pytest
 from fixed_results import SUITES, ledger, metric, write_results
 
+from harness.report.answers import better
 from harness.report.climb import climbs
 from harness.report.frontier import best_of_n, drawn, frontier, limit
 from harness.report.lengths import dumbbell, rates_of
@@ -178,6 +179,12 @@ def test_win_rates_are_drawn_as_judged_and_at_equal_lengths_with_their_ratio(mat
         assert float(row["length_ratio"]) == pytest.approx(20 / 18)
         assert float(row["at_equal_lengths"]) == pytest.approx(float(row["as_judged"]), abs=1e-6)
     assert "×1.11" in picture.svg
+
+
+def test_a_diagnostic_is_neither_better_nor_worse_beside_an_answer(matrix):
+    assert [better(matrix, name) for name in ("kl_to_sft", "gold_help by gold", "length")] == [
+        0, 1, -1,
+    ]  # fmt: skip
 
 
 def test_policies_kept_on_the_way_and_the_end_make_one_path(folder):

@@ -118,9 +118,11 @@ def grade_name(metric: str, judge: str, population: str) -> str | None:
 
 
 def better(matrix: Matrix, name: str) -> int:
-    """Return 1 where more of a grade is better, -1 where less is."""
+    """Return 1 where more of a grade is better, -1 where less is, 0 of what is no goal at all."""
     metric = name.split(" ", 1)[0]
     found = next((m for m in matrix.metrics.values() if m.name == metric), None)
+    if found is not None and found.axis == "diagnostics":
+        return 0
     return 1 if found is None or found.higher_is_better else -1
 
 

@@ -51,8 +51,9 @@ def budget(matrix: Matrix, block: Block, name: str) -> Table:
     if tuned:
         note += " Tuning stands apart, over all of its seeds: trials, failed ones included."
     columns = [
-        "row", *(f"labels: {kind}" for kind in kinds), "labels: all", *COUNTED.values(), "own",
-        "with share", "in full", "peak memory", "evaluation", "tokens drawn there",
+        "row", *(f"labels: {kind}" for kind in kinds), "labels: all", *COUNTED.values(),
+        "time: own", "time: with share", "time: in full", "peak memory", "time: evaluation",
+        "tokens drawn there",
         *(TUNING if tuned else ()),
     ]  # fmt: skip
     return table("Budget", columns, rows, note, name=name)

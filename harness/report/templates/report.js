@@ -109,7 +109,8 @@
     const theirs = reference < 0 ? null : prompt.answers[reference];
     if (!ours || !theirs) return null;
     const [a, b] = [ours.v[number], theirs.v[number]];
-    return a === null || b === null ? null : (a - b) * data.grades[number].better;
+    const way = data.grades[number].better;  // 0: neither more nor less of it is better
+    return a === null || b === null || way === 0 ? null : (a - b) * way;
   };
   const holds = (prompt, place) => {
     const wanted = outcome.value;
