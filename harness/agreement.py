@@ -127,7 +127,8 @@ def calibration_error(
     """Return the expected calibration error over bins of equal width (Guo et al. 2017).
 
     confidence: (n,), the probability given to one's own choice; correct: (n,), in [0, 1]. The sum
-    over bins of n_b / n |mean correct - mean confidence|. Raises ValueError for no item and for
+    over bins of n_b / n |mean correct - mean confidence|. Width and not count makes the bins, since
+    a judge says few distinct probabilities, and bins of equal count would part equal ones. Raises ValueError for no item and for
     probabilities outside [0, 1].
     """
     said, true = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
