@@ -127,9 +127,9 @@ def calibration_error(
     """Return the expected calibration error over bins of equal width (Guo et al. 2017).
 
     confidence: (n,), the probability given to one's own choice; correct: (n,), in [0, 1]. The sum
-    over bins of n_b / n |mean correct - mean confidence|. Width and not count makes the bins, since
-    a judge says few distinct probabilities, and bins of equal count would part equal ones. Raises ValueError for no item and for
-    probabilities outside [0, 1].
+    over bins of n_b / n |mean correct - mean confidence|. Width and not count makes the bins: a
+    judge says few distinct probabilities, and bins of equal count would part equal ones. Raises
+    ValueError for no item and for probabilities outside [0, 1].
     """
     said, true = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
     if len(said) == 0 or len(said) != len(true):
