@@ -31,6 +31,7 @@ def folder_of_a_model(folder):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
     return folder
 
 
