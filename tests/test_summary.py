@@ -9,7 +9,7 @@ import pytest
 from fixed_results import LEVELS, write_results
 from test_parity_report import unequal
 
-from harness.report.summary import summary, untrained
+from harness.report.summary import summary
 from harness.report.tables import Block, Matrix
 from harness.report.words import number
 from harness.results import CELLS
@@ -72,24 +72,35 @@ def test_rows_that_do_not_stand_are_counted_with_what_they_could_have_shown(tmp_
 
 def test_rows_that_learnt_nothing_stand_apart_from_the_methods(five, tmp_path):
     matrix = Matrix(five)
-    assert untrained(matrix, HAMLET) == []
+    assert matrix.untrained(HAMLET) == []
     folder = write_results(tmp_path, seeds=(0, 1, 2))
     matrix = Matrix(spend(folder, "best_of_n", labels_used=0, labels_human=0))
-    assert untrained(matrix, HAMLET) == ["best_of_n"]
+    assert matrix.untrained(HAMLET) == ["best_of_n"]
     said = next(iter(summary(matrix, HAMLET)))
     methods, rest = said.split("Rows that learnt nothing, for scale: ")[:2]
     assert "dpo by" in methods
     assert "best_of_n" not in methods
     assert rest.startswith("better: best_of_n by")
     trained = Matrix(spend(folder, "best_of_n", tokens_trained=300000))
-    assert untrained(trained, HAMLET) == []
+    assert trained.untrained(HAMLET) == []
+
+
+def test_a_row_that_learnt_nothing_costs_no_method_its_power(tmp_path):
+    folder = write_results(tmp_path, seeds=(0, 1, 2))
+    beside = entry(Matrix(folder), "dpo", "gold_help")
+    alone = entry(Matrix(spend(folder, "best_of_n", labels_used=0)), "dpo", "gold_help")
+    of_safe = entry(Matrix(folder), "dpo", "gold_safe").difference.p
+    own = beside.difference.p
+    # Holm by hand: of two tests the smaller p counts twice, the larger no less than that.
+    assert alone.p == pytest.approx(min(1, 2 * own) if own <= of_safe else max(own, 2 * of_safe))
+    assert alone.p < beside.p
 
 
 def test_results_older_than_the_counts_call_no_row_untrained(tmp_path):
     folder = write_results(tmp_path)
     for label in LEVELS:
         spend(folder, label, labels_used="", tokens_trained="")
-    assert untrained(Matrix(folder), HAMLET) == []
+    assert Matrix(folder).untrained(HAMLET) == []
 
 
 def test_the_price_is_of_a_seed_in_full_and_names_the_cheapest_and_the_dearest(five):

@@ -15,7 +15,6 @@ from harness.overoptimisation import limit_curve
 from harness.report.climb import Climb, climbs
 from harness.report.figures import Picture
 from harness.report.plots import Painter, Trail, gains, mean_of, panels_of
-from harness.report.summary import untrained
 from harness.report.tables import Block, Matrix, Measure, Metric
 from harness.report.words import number
 from harness.results import ITEMS
@@ -37,7 +36,7 @@ def frontier(matrix: Matrix, block: Block, folder: Path) -> Picture | None:
     if not found:
         return None
     decoding = next(iter(matrix.decodings), "")
-    known, idle = climbs(matrix, block, decoding), untrained(matrix, block)
+    known, idle = climbs(matrix, block, decoding), matrix.untrained(block)
     far = {dot.label: dot.x for panel in found for dot in panel.dots}
     end = ROOM * max((x for label, x in far.items() if label not in idle), default=math.inf)
     panels, has_reference, has_limit = [], False, False

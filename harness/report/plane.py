@@ -23,7 +23,6 @@ from harness.report.figures import (
     style,
 )
 from harness.report.grid import Cell, Table, table
-from harness.report.summary import untrained
 from harness.report.tables import Block, Matrix, Measure, Metric
 from harness.report.words import number
 from harness.results import write
@@ -57,7 +56,7 @@ def draw_plane(matrix: Matrix, block: Block, folder: Path, name: str) -> Picture
     decodings = list(dict.fromkeys(spot.decoding for spot in spots))
     if not spots:
         return None
-    idle = untrained(matrix, block)
+    idle = matrix.untrained(block)
     known = climbs(matrix, block, decodings[0])  # divergence is known at T = 1 alone
     colours = dict(zip(matrix.labels, palette(len(matrix.labels)), strict=True))
     shown = [x for x in matrix.labels if any(spot.label == x for spot in spots)]

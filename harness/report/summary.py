@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.report.costs import amount, cells_of, duration, labels_of, mean, seconds_of
+from harness.report.costs import amount, duration, labels_of, seconds_of
 from harness.report.parity import broken
-from harness.report.tables import Block, Entry, Matrix, Metric, sums
+from harness.report.tables import Block, Entry, Matrix, Metric
 from harness.report.tax import average_verdicts
 from harness.report.words import margin, number, p_value, under
 from harness.statistics import METHOD_SEEDS
@@ -38,7 +38,7 @@ def summary(matrix: Matrix, block: Block) -> Iterator[str]:
 
 def differences(matrix: Matrix, block: Block, decoding: str) -> Iterator[str]:
     """Yield what the tests say of each co-primary metric under one decoding."""
-    idle = untrained(matrix, block)
+    idle = matrix.untrained(block)
     for metric in matrix.co_primary():
         found = [
             entry
@@ -55,27 +55,6 @@ def differences(matrix: Matrix, block: Block, decoding: str) -> Iterator[str]:
         if rest:
             axis = "" if learnt else f"{metric.axis.capitalize()} ({metric.name}): "
             yield f"{axis}Rows that learnt nothing, for scale: {told(metric, rest, 'rows')}."
-
-
-def untrained(matrix: Matrix, block: Block) -> list[str]:
-    """Return the tested rows that learnt nothing beyond SFT: no label, and no token more than SFT.
-
-    None of them where no row learnt anything by these counts: results older than the counts.
-    """
-    if matrix.reference is None:
-        return []
-
-    def spent(label: str) -> tuple[float, float]:
-        cells = [c for c in cells_of(matrix, block, label) if c["state"] == "done"]
-        return mean(sums(cells, "labels_used")), mean(sums(cells, "tokens_trained"))
-
-    of_sft = spent(matrix.reference)[1]
-    idle = [
-        x
-        for x in matrix.tested
-        if any(c["state"] == "done" for c in cells_of(matrix, block, x)) and spent(x) == (0, of_sft)
-    ]
-    return idle if len(idle) < len(matrix.tested) else []
 
 
 def told(metric: Metric, entries: Sequence[Entry], what: str) -> str:
@@ -120,7 +99,7 @@ def smallest(entries: Sequence[Entry]) -> str:
 
 def tax(matrix: Matrix, block: Block) -> str:
     """Return the verdicts on the capability average against SFT, "" where nothing is measured."""
-    idle = untrained(matrix, block)
+    idle = matrix.untrained(block)
     groups: dict[str, list[str]] = {}
     for label, verdict in average_verdicts(matrix, block).items():
         if label in matrix.tested and label not in idle:
@@ -134,7 +113,7 @@ def tax(matrix: Matrix, block: Block) -> str:
 
 def price(matrix: Matrix, block: Block) -> str:
     """Return what SFT and the methods cost a seed each, in full, and what they were given."""
-    idle = untrained(matrix, block)
+    idle = matrix.untrained(block)
     rows = [x for x in matrix.tested if x not in idle and seconds_of(matrix, block, x) > 0]
     if not rows or matrix.reference is None:
         return ""

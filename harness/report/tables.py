@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.report.gates import Gates, gates_of
+from harness.report.untrained import untrained
 from harness.results import (
     CELLS,
     Measured,
@@ -117,6 +118,11 @@ class Matrix:
         """The labels whose difference to SFT is tested: all but SFT itself and the bare base."""
         return [x for x in self.labels if self.roles[x] == "method"]
 
+    def untrained(self, block: Block) -> list[str]:
+        """The tested labels that learnt nothing beyond SFT in a block: there for scale."""
+        cells = [cell for cell in self.cells if (cell["base"], cell["dataset"]) == tuple(block)]
+        return untrained(cells, self.tested, self.reference) if self.reference else []
+
     @cached_property
     def blocks(self) -> list[Block]:
         """The blocks, in the order of the study."""
@@ -206,7 +212,7 @@ class Matrix:
 
     @cached_property
     def entries(self) -> dict[tuple[Block, str, Measure], Entry]:
-        """Every cell of the comparison; Holm's family is methods x co-primary, per decoding."""
+        """Every cell of the comparison; Holm's families are those of `families`."""
         found: dict[tuple[Block, str, Measure], Entry] = {}
         for block in self.blocks:
             for metric in self.metrics.values():
@@ -229,13 +235,18 @@ class Matrix:
     def families(
         self, found: Mapping[tuple[Block, str, Measure], Entry]
     ) -> Iterator[dict[tuple[Block, str, Measure], float]]:
-        """Yield the Holm-adjusted p-values of each family of tests."""
+        """Yield the Holm-adjusted p-values of each family: methods x co-primary, per decoding.
+
+        Rows that learnt nothing are a family of their own: no method pays for their tests.
+        """
         names = {(m.suite, m.name) for m in self.co_primary()}
-        groups: dict[tuple[Block, str], list[tuple[Block, str, Measure]]] = {}
+        idle = {block: self.untrained(block) for block in self.blocks}
+        groups: dict[tuple[Block, str, bool], list[tuple[Block, str, Measure]]] = {}
         for (block, label, measure), entry in found.items():
             primary = (measure.suite, measure.metric) in names
             if primary and label in self.tested and entry.difference is not None:
-                groups.setdefault((block, measure.decoding), []).append((block, label, measure))
+                group = block, measure.decoding, label in idle[block]
+                groups.setdefault(group, []).append((block, label, measure))
         for keys in groups.values():
             differences = [found[key].difference for key in keys]
             yield dict(zip(keys, holm([d.p for d in differences if d]), strict=True))

@@ -42,7 +42,8 @@ SHARED_JUDGE = (
 )
 READING = (
     "Intervals (95 %) and MDE (80 % power) are of one comparison alone; p is Holm's over all "
-    "methods and axes of a decoding, so a difference beyond its own interval or MDE need not stand."
+    "methods and axes of a decoding (rows that learn nothing are corrected among themselves), so a "
+    "difference beyond its own interval or MDE need not stand."
 )
 VERDICTS = {
     "dominates": "; it dominates SFT",
