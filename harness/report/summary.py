@@ -37,7 +37,10 @@ def summary(matrix: Matrix, block: Block) -> Iterator[str]:
 
 
 def differences(matrix: Matrix, block: Block, decoding: str) -> Iterator[str]:
-    """Yield what the tests say of each co-primary metric under one decoding."""
+    """Yield what the tests say of each co-primary metric under one decoding.
+
+    Rows that learnt nothing are left to the tables: they are there for scale.
+    """
     idle = matrix.untrained(block)
     for metric in matrix.co_primary():
         found = [
@@ -45,16 +48,12 @@ def differences(matrix: Matrix, block: Block, decoding: str) -> Iterator[str]:
             for measure in matrix.measures(block, metric)
             if measure.decoding == decoding
             for label in matrix.tested
-            if (entry := matrix.entries[block, label, measure]).difference is not None
+            if label not in idle
+            and (entry := matrix.entries[block, label, measure]).difference is not None
         ]
-        learnt = [entry for entry in found if entry.label not in idle]
-        rest = [entry for entry in found if entry.label in idle]
-        if learnt:
-            what = "methods" if idle else "rows"
-            yield f"{metric.axis.capitalize()} ({metric.name}): {told(metric, learnt, what)}."
-        if rest:
-            axis = "" if learnt else f"{metric.axis.capitalize()} ({metric.name}): "
-            yield f"{axis}Rows that learnt nothing, for scale: {told(metric, rest, 'rows')}."
+        if found:
+            said = told(metric, found, "methods" if idle else "rows")
+            yield f"{metric.axis.capitalize()} ({metric.name}): {said}."
 
 
 def told(metric: Metric, entries: Sequence[Entry], what: str) -> str:
