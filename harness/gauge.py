@@ -37,6 +37,8 @@ def gauged(
     """
     from harness.stages.gauge import gauge_answers, gauge_pairs
 
+    if not data.is_file():
+        raise InputError(f"{data}: no such file; name one of rows that people have labelled")
     judge = judge_of(study, role)
     try:
         form = Columns(**columns_of(data, named))

@@ -25,9 +25,7 @@ app = typer.Typer()
 @app.command()
 def gauge(
     study: StudyName,
-    data: Annotated[
-        Path, typer.Argument(metavar="FILE", exists=True, help="Rows that people have labelled.")
-    ],
+    data: Annotated[Path, typer.Argument(metavar="FILE", help="Rows that people have labelled.")],
     column: Annotated[
         list[str], typer.Option(help="key=column, such as chosen=better; else as the rows show.")
     ] = NONE,

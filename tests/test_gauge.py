@@ -203,7 +203,7 @@ def test_what_cannot_be_asked_is_refused_with_the_remedy(own):
     file = file_of(own, choices(8), "people.jsonl")
     for words, remedy in (
         ((str(file), "--labeller"), "write a [labeller] table"),
-        ((str(own / "none.jsonl"),), "none.jsonl"),
+        ((str(own / "none.jsonl"),), "none.jsonl: no such file; name one of rows"),
         ((str(file), "--column", "chosen=good"), "no column 'good'"),
     ):
         done = told(own, *words)
