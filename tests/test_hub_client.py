@@ -15,7 +15,6 @@ import fake_hub
 import pytest
 from conftest import ROOT
 from test_prepare import FIRST, ROWS, STUDY, rows
-from tiny import write_policy
 
 HF = Path(sys.executable).with_name("hf")
 PICKLED = "d" * 40
@@ -25,19 +24,11 @@ PLAIN = STUDY.split("[evaluation]")[0] + (
 )
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """Return the folder of a tiny model."""
-    folder = tmp_path_factory.mktemp("weights")
-    write_policy(folder)
-    return folder
-
-
 @pytest.fixture
-def hub(weights):
+def hub(tiny_policy_folder):
     """Return a hub with a model that has a pickle beside its weights, one of pickles, and rows."""
     with fake_hub.serving() as served:
-        served.add_folder("models", "org/tiny", FIRST, weights)
+        served.add_folder("models", "org/tiny", FIRST, tiny_policy_folder)
         files = served.repositories["models/org/tiny"].commits[FIRST]
         files["pytorch_model.bin"] = b"pickle"
         bare = {name: body for name, body in files.items() if not name.endswith(".safetensors")}

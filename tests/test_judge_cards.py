@@ -102,7 +102,7 @@ def test_a_study_without_verdicts_has_no_card(tmp_path):
 
 
 def test_the_table_has_a_column_a_card_and_leaves_out_what_is_unknown(results):
-    found = judge_table(results(people=True))
+    found = judge_table(judge_cards(results(people=True)))
     assert list(found.columns) == ["", "Endpoint, beside gold", "Endpoint, beside people"]
     said = {row[0].text: [cell.text for cell in row[1:]] for row in found.rows}
     assert said["pairs"] == ["4", "4"]
@@ -114,19 +114,19 @@ def test_the_table_has_a_column_a_card_and_leaves_out_what_is_unknown(results):
 
 
 def test_a_failed_gate_is_a_sentence_and_no_judge_is_no_table(results, tmp_path):
-    assert judge_warnings(results()) == []
+    assert judge_warnings(judge_cards(results())) == []
     rows = []
     for n in range(4):
         said = [["p", "0.5"], ["p_as_first", "0.9"], ["p_as_second", "0.1"]]
         rows.append(item("judged_win_rate", "Endpoint", 0.5, n, kind="tie", findings=said))
     write_items(tmp_path / ITEMS, rows)
-    (said,) = judge_warnings(tmp_path)
+    (said,) = judge_warnings(judge_cards(tmp_path))
     assert said.startswith(
         "Mechanics only: the judge Endpoint fails its gate (most of its verdicts"
     )
     write_items(tmp_path / ITEMS, [item("length", "", 7.0, 0)])
-    assert judge_table(tmp_path) is None
-    assert judge_warnings(tmp_path) == []
+    assert judge_table(judge_cards(tmp_path)) is None
+    assert judge_warnings(judge_cards(tmp_path)) == []
 
 
 STUDY = f"""

@@ -72,16 +72,8 @@ def rows(n: int, start: int = 0) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """Return the folder of a tiny model."""
-    folder = tmp_path_factory.mktemp("weights")
-    write_policy(folder)
-    return folder
-
-
 @pytest.fixture
-def hub(weights, monkeypatch):
+def hub(tiny_policy_folder, monkeypatch):
     """Return a hub with a model, a dataset of two parts, and things that nobody asks for."""
     from huggingface_hub import constants
 
@@ -90,7 +82,7 @@ def hub(weights, monkeypatch):
         template = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        served.add_folder("models", "org/tiny", FIRST, weights)
+        served.add_folder("models", "org/tiny", FIRST, tiny_policy_folder)
         served.repositories["models/org/tiny"].commits[FIRST]["pytorch_model.bin"] = b"pickle"
         files = {"data/train-0.jsonl": rows(30), "data/train-1.jsonl": rows(30, 30)}
         served.add("datasets", "org/rows", ROWS, {**files, "big.jsonl": b"{}", "README.md": b"x"})
@@ -156,7 +148,7 @@ def cached(weights: Path, cache: Path, files: dict[str, bytes]) -> None:
 
 
 def test_a_study_planned_from_a_mirror_has_the_ids_of_one_planned_from_the_hubs_cache(
-    file, hub, weights, tmp_path, monkeypatch
+    file, hub, tiny_policy_folder, tmp_path, monkeypatch
 ):
     prepared(file, tmp_path / "mirror", hub)
     shutil.move(file.parent / "copies", tmp_path / "copies")
@@ -165,7 +157,11 @@ def test_a_study_planned_from_a_mirror_has_the_ids_of_one_planned_from_the_hubs_
         assert preflight(from_mirror) == []
         moved = shutil.copytree(tmp_path / "mirror", tmp_path / "elsewhere")
         assert ids_of(carried(file, moved)) == ids_of(from_mirror)
-        cached(weights, tmp_path / "empty", hub.repositories["datasets/org/rows"].commits[ROWS])
+        cached(
+            tiny_policy_folder,
+            tmp_path / "empty",
+            hub.repositories["datasets/org/rows"].commits[ROWS],
+        )
         shutil.move(tmp_path / "copies", file.parent / "copies")
         online = Study.load(file)
         assert ids_of(online) == ids_of(from_mirror)
@@ -174,10 +170,10 @@ def test_a_study_planned_from_a_mirror_has_the_ids_of_one_planned_from_the_hubs_
 
 
 def test_rows_are_read_from_the_hubs_cache_where_files_are_links_to_digests(
-    file, hub, weights, tmp_path
+    file, hub, tiny_policy_folder, tmp_path
 ):
     files = hub.repositories["datasets/org/rows"].commits[ROWS]
-    cached(weights, tmp_path / "empty", files)
+    cached(tiny_policy_folder, tmp_path / "empty", files)
     file.write_text(STUDY.replace('"main"', f'"{FIRST}"'))
     study = Study.load(file)
     read = [Path(one.path) for one in inputs_of(study) if "train-" in one.path]
@@ -188,8 +184,10 @@ def test_rows_are_read_from_the_hubs_cache_where_files_are_links_to_digests(
 
 
 @pytest.mark.slow
-def test_a_study_runs_from_the_hubs_cache(file, hub, weights, tmp_path):
-    cached(weights, tmp_path / "empty", hub.repositories["datasets/org/rows"].commits[ROWS])
+def test_a_study_runs_from_the_hubs_cache(file, hub, tiny_policy_folder, tmp_path):
+    cached(
+        tiny_policy_folder, tmp_path / "empty", hub.repositories["datasets/org/rows"].commits[ROWS]
+    )
     file.write_text(STUDY.replace('"main"', f'"{FIRST}"'))
     line = ["run", str(file), "--store", str(tmp_path / "store"), "--results", str(tmp_path)]
     with no_network():
@@ -199,14 +197,16 @@ def test_a_study_runs_from_the_hubs_cache(file, hub, weights, tmp_path):
 
 
 def test_the_branches_of_a_shipped_study_are_pinned_where_one_works(
-    file, hub, weights, tmp_path, monkeypatch
+    file, hub, tiny_policy_folder, tmp_path, monkeypatch
 ):
     for module in ("study_file", "study_sources"):
         monkeypatch.setattr(f"harness.{module}.SHIPPED", file.parent)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    cached(weights, tmp_path / "empty", hub.repositories["datasets/org/rows"].commits[ROWS])
+    cached(
+        tiny_policy_folder, tmp_path / "empty", hub.repositories["datasets/org/rows"].commits[ROWS]
+    )
     with pytest.raises(StudyError, match=r"--set bases\.x\.revision=COMMIT"):
         Study.load("carried")
     pinned = Overrides(settings=(f"bases.x.revision={FIRST}",))
@@ -217,10 +217,10 @@ def test_the_branches_of_a_shipped_study_are_pinned_where_one_works(
 
 
 def test_an_assistant_and_rows_of_a_cache_given_by_folder_are_carried_along(
-    file, hub, weights, tmp_path
+    file, hub, tiny_policy_folder, tmp_path
 ):
     files = hub.repositories["datasets/org/rows"].commits[ROWS]
-    cached(weights, tmp_path / "empty", files)
+    cached(tiny_policy_folder, tmp_path / "empty", files)
     write_policy(file.parent / "critic", seed=1)
     snapshot = tmp_path / "empty" / "datasets--org--rows" / "snapshots" / ROWS
     by_folder = f'path = {json.dumps(str(snapshot))}\nassistant = "critic"\nreserved = 0.5'
@@ -272,8 +272,10 @@ def test_bytes_that_rot_without_a_trace_are_seen_though_digests_are_remembered(f
     assert f"{rotten} has changed" in problem
 
 
-def test_another_study_of_a_mirror_keeps_its_pins_and_its_files(file, hub, weights, tmp_path):
-    hub.add_folder("models", "org/second", FIRST, weights)
+def test_another_study_of_a_mirror_keeps_its_pins_and_its_files(
+    file, hub, tiny_policy_folder, tmp_path
+):
+    hub.add_folder("models", "org/second", FIRST, tiny_policy_folder)
     first = file.read_text().replace("train-*", "train-0")
     file.write_text(first)
     other = file.with_name("other.toml")
@@ -361,9 +363,11 @@ def test_a_file_that_changed_in_a_mirror_stops_a_run_before_any_work_and_is_fetc
     assert preflight(carried(file, mirror.root)) == []
 
 
-def test_a_damaged_file_of_the_hubs_cache_is_seen_by_its_name(file, hub, weights, tmp_path):
+def test_a_damaged_file_of_the_hubs_cache_is_seen_by_its_name(
+    file, hub, tiny_policy_folder, tmp_path
+):
     commits = hub.repositories["datasets/org/rows"].commits[ROWS]
-    cached(weights, tmp_path / "empty", commits)
+    cached(tiny_policy_folder, tmp_path / "empty", commits)
     file.write_text(STUDY.replace('"main"', f'"{FIRST}"'))
     (blob,) = (tmp_path / "empty").rglob(git_digest(commits["data/train-0.jsonl"]))
     blob.write_bytes(rows(29))
@@ -407,7 +411,7 @@ def test_what_cannot_be_had_is_said_at_once_and_the_rest_is_kept(file, hub, tmp_
 
 
 def test_a_branch_is_pinned_to_a_commit_that_later_runs_keep_until_it_is_looked_up_anew(
-    file, hub, weights, tmp_path
+    file, hub, tiny_policy_folder, tmp_path
 ):
     with pytest.raises(StudyError, match=r"bases.x: .*needs revision.*prepare"):
         Study.load(file)
@@ -539,20 +543,22 @@ def test_benchmarks_that_lack_are_fetched_to_the_folder_that_the_study_names(
     assert names == ["copies/harmbench/harmbench.jsonl", "copies/xstest/xstest.jsonl"]
 
 
-def test_a_judge_of_the_hub_is_fetched_and_is_the_same_as_in_a_folder(file, hub, weights, tmp_path):
+def test_a_judge_of_the_hub_is_fetched_and_is_the_same_as_in_a_folder(
+    file, hub, tiny_policy_folder, tmp_path
+):
     by_name = f'plugin = "guard"\nhub = "org/tiny"\nrevision = "{FIRST}"\nform = "questions"'
     contains = 'plugin = "contains"\nword = "zero"'
     file.write_text(STUDY.replace(contains, by_name))
     prepared(file, tmp_path / "mirror", hub)
     from_mirror = carried(file, tmp_path / "mirror")
     in_folder = by_name.replace(
-        f'hub = "org/tiny"\nrevision = "{FIRST}"', f"path = {json.dumps(str(weights))}"
+        f'hub = "org/tiny"\nrevision = "{FIRST}"', f"path = {json.dumps(str(tiny_policy_folder))}"
     )
     file.write_text(STUDY.replace(contains, in_folder))
     assert ids_of(carried(file, tmp_path / "mirror")) == ids_of(from_mirror)
     mirror, _ = prepared(file, tmp_path / "mirror", hub)
-    copy = mirror.copy_of(str(weights))
-    assert tree(copy) == tree(weights)
+    copy = mirror.copy_of(str(tiny_policy_folder))
+    assert tree(copy) == tree(tiny_policy_folder)
     assert ids_of(carried(file, mirror.root)) == ids_of(from_mirror)
     assert preflight(carried(file, mirror.root)) == []
     for half in ('path = "copies"\n' + by_name, by_name.replace('hub = "org/tiny"\n', "")):

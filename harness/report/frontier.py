@@ -130,13 +130,10 @@ def limit(matrix: Matrix, block: Block, metric: Metric, folder: Path) -> list[tu
     where they do not differ. See `limit_curve`.
     """
     rewards = drawn(matrix, block, metric, folder)
-    if not rewards:
+    if not any(len(set(of_prompt)) > 1 for of_prompt in rewards):
         return []
     sign = 1.0 if metric.higher_is_better else -1.0
-    try:
-        found = limit_curve(sign * np.array(rewards))
-    except ValueError:  # one sample a prompt, or equal rewards: there is nothing to draw
-        return []
+    found = limit_curve(sign * np.array(rewards))
     return list(zip(found.kl.tolist(), (sign * found.reward).tolist(), strict=True))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.judge_card import ENOUGH
+from harness.judge_card import ENOUGH, JudgeCard
 from harness.judge_cards import judge_cards
 from harness.parity import Breach, breaches
 from harness.results import CELLS, read_csv
@@ -32,9 +32,10 @@ class Gates:
     """Judges whose grades are not printed, rows whose differences are not, and why for each row.
 
     `rows` learnt from a labeller that fails, wherever they stand; `unequal` are rows of one block
-    alone, by base, dataset and label.
+    alone, by base, dataset and label. `cards` are what judges are known by.
     """
 
+    cards: tuple[JudgeCard, ...] = ()
     judges: frozenset[str] = frozenset()
     rows: frozenset[str] = frozenset()
     unequal: frozenset[tuple[str, str, str]] = frozenset()
@@ -72,7 +73,8 @@ def gates_of(folder: Path, facts: Mapping[str, Any]) -> Gates:
     the answers; its rows are those that were trained on its labels. Rows that break parity fail
     where the study refuses them.
     """
-    failed = [card.judge for card in judge_cards(folder) if card.problems]
+    cards = tuple(judge_cards(folder))
+    failed = [card.judge for card in cards if card.problems]
     reasons = dict(labeller_problems(facts.get("labelling", ())))
     by_problem: dict[str, list[str]] = {}
     for label, problem in reasons.items():
@@ -88,7 +90,7 @@ def gates_of(folder: Path, facts: Mapping[str, Any]) -> Gates:
             for (base, dataset, row), found in unequal.items()
         ),
     )
-    return Gates(frozenset(failed), frozenset(reasons), frozenset(unequal), sentences)
+    return Gates(cards, frozenset(failed), frozenset(reasons), frozenset(unequal), sentences)
 
 
 def refused(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
 
 from harness.agreement import kendalls_w
 from harness.judge_card import JudgeCard
-from harness.judge_cards import judge_cards
 from harness.report.grid import Cell, Table, measured, table
 from harness.report.headline import named
 from harness.report.tables import Block, Matrix, Measure
@@ -37,9 +35,8 @@ ORDER_NOTE = (
 )
 
 
-def judge_table(folder: Path, *, name: str = "t7_judges") -> Table | None:
-    """Return the cards of a results folder side by side; None where no judge compared answers."""
-    cards = judge_cards(folder)
+def judge_table(cards: Sequence[JudgeCard], *, name: str = "t7_judges") -> Table | None:
+    """Return cards side by side; None where no judge compared answers."""
     if not cards:
         return None
     heads = ["", *(f"{card.judge}, beside {card.reference}" for card in cards)]
@@ -48,12 +45,12 @@ def judge_table(folder: Path, *, name: str = "t7_judges") -> Table | None:
     return table("Judges", heads, rows, NOTE, name=name)
 
 
-def judge_warnings(folder: Path) -> list[str]:
+def judge_warnings(cards: Sequence[JudgeCard]) -> list[str]:
     """Return a sentence for every judge that fails its gate, for the top of a report."""
-    cards = {card.judge: card for card in reversed(judge_cards(folder)) if card.problems}
+    failed = {card.judge: card for card in reversed(cards) if card.problems}
     return [
         FAILED.format(judge=judge, problems="; ".join(card.problems))
-        for judge, card in sorted(cards.items())
+        for judge, card in sorted(failed.items())
     ]
 
 

@@ -133,7 +133,7 @@ def build(matrix: Matrix, folder: Path) -> Report:
     return Report(
         study=facts["study"],
         note=one_line(facts["note"], longest=2000),
-        lead=[*judge_warnings(folder), *matrix.gates.sentences, *lead(matrix)],
+        lead=[*judge_warnings(matrix.gates.cards), *matrix.gates.sentences, *lead(matrix)],
         methods=ledgers.methods(matrix),
         comparisons=[compare(matrix, block, folder) for block in matrix.blocks],
         completeness=ledgers.completeness(matrix),
@@ -142,7 +142,7 @@ def build(matrix: Matrix, folder: Path) -> Report:
         labellers=labeller_table(matrix),
         ratings=f"{RATINGS}/{REPORT}" if (folder / RATINGS / REPORT).is_file() else "",
         readings=study_readings(matrix, folder),
-        judges=judge_table(folder),
+        judges=judge_table(matrix.gates.cards),
         examples=[in_order(example, matrix.labels) for example in facts["examples"]],
         provenance=[*ledgers.provenance(matrix), *filter(None, [digest_table(matrix)])],
         browser=browser_data(matrix, folder),
