@@ -40,6 +40,8 @@ class Verdict(NamedTuple):
 
     p1 is the probability that the first answer is the better one, NaN where the judge did not
     answer. `label_mass` is the probability its labels had among all tokens, in the worse order.
+    `axis` and `source` are what a judge decided on and as whom, where that is its own choice; else
+    both are as the asker says.
     """
 
     p1: float
@@ -47,6 +49,8 @@ class Verdict(NamedTuple):
     p1_as_second: float | None = None
     label_mass: float | None = None
     rationales: tuple[str, ...] = ()
+    axis: str | None = None
+    source: str | None = None
 
     @property
     def valid(self) -> bool:

@@ -27,7 +27,7 @@ def make(tmp_path_factory):
 
     def bound(value):
         if isinstance(value, Artifact):
-            return made(value)
+            return made(value) if value.recipe else value
         if not list(find_artifacts(value)):
             return value
         if isinstance(value, tuple):

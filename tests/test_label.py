@@ -274,7 +274,7 @@ def test_a_circle_of_answers_is_a_tie_and_half_a_ranking_is_none(tmp_path):
 
 def test_the_standings_of_k_answers_sum_to_their_pairs():
     given = [0.9, 0.3, 0.5, 0.2, 0.7, 1.0]
-    found = standings(4, iter([Verdict(p1) for p1 in given]))
+    found = standings(4, [Verdict(p1) for p1 in given])
     assert sum(found) == pytest.approx(6)
     assert found == pytest.approx([1.7, 0.1 + 0.9, 0.7 + 0.8 + 1.0, 0.5 + 0.3 + 0.0])
 

@@ -26,7 +26,7 @@ from harness.hamlet.stages import (
     open_truth,
     oracle,
 )
-from harness.judge import Answer, Judge
+from harness.judge import Answer, Judge, Verdict
 from harness.models import base_policy
 from harness.registry import dataset, judge
 from harness.shared import Data, derived_seed
@@ -36,6 +36,7 @@ from harness.stages.sample import sample
 MAX_NEW_TOKENS = 64  # of sampled pairs; demonstrations are shorter
 EVALUATION = 0  # the seed of test, validation and probes: the same for every seed of a study
 HELD_OUT_TEXTS = 400
+SOURCES: dict[Labels, str] = {"noisy": "human", "permuted": "permuted", "oracle": "oracle"}
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,11 @@ class Annotator(Judge):
 
     They are asked about train prompts and, where a policy is chosen, about validation prompts. For
     permuted labels they toss a coin, and for an oracle's they see the truth: fresh judgements tell
-    a method no more, and no less, than the labels that everyone has. Who asks them writes the rows,
-    and knows neither: there `source` is human and `axis` follows the tag, whatever was judged.
+    a method no more, and no less, than the labels that everyone has. The axis is theirs to choose,
+    as it is for those labels: the one that the tag of a prompt suggests, and at times the other.
     """
 
-    truth: Truth
-    validation: Truth
+    truths: tuple[Truth, ...]
     settings: Settings
     other_axis: float
     labels: Labels
@@ -87,19 +87,24 @@ class Annotator(Judge):
 
     def prefer(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
         """Return 1.0 where an annotator prefers ours, else 0.0; each pair is one judgement."""
-        known = {**open_truth(self.truth), **open_truth(self.validation)}
-        pairs = zip(ours, theirs, strict=True)
-        return [
-            self.label(known, *pair, f"{self.seed}/{place}") for place, pair in enumerate(pairs)
-        ]
+        return [verdict.p1 for verdict in self.verdicts(ours, theirs)]
 
-    def label(self, known: Known, our: Answer, their: Answer, annotator: str) -> float:
+    def verdicts(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[Verdict]:
+        """Return each judgement with the axis it was made on, and what kind of label it is."""
+        known = {name: each for truth in self.truths for name, each in open_truth(truth).items()}
+        found = []
+        for place, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+            axis = axis_of(our.prompt_id, our.tag, self.other_axis, self.seed)
+            p1 = self.label(known, our, their, axis, f"{self.seed}/{place}")
+            found.append(Verdict(p1, axis=axis, source=SOURCES[self.labels]))
+        return found
+
+    def label(self, known: Known, our: Answer, their: Answer, axis: Axis, annotator: str) -> float:
         """Return what one annotator says of one pair; a true tie is a half."""
         from harness.hamlet.annotators import prefer
 
         if self.labels == "permuted":
             return float(random.Random(f"coin/{annotator}/{our.prompt_id}").random() < 0.5)
-        axis = axis_of(our.prompt_id, our.tag, self.other_axis, self.seed)
         if self.labels == "oracle":
             first, second = our._asdict(), their._asdict()
             return float(oracle(known, first, second, axis)["p1"])
@@ -185,10 +190,10 @@ def offered(
 
 def annotator(seed: int, sizes: Sizes, judging: Judging, truth: Truth) -> Annotator:
     """Return who gives fresh judgements of train and validation prompts."""
-    world, held = sizes.world, sizes.validation
+    world, n = sizes.world, sizes.validation
+    validation = hamlet_truth(world=world, split="validation", n=n, seed=EVALUATION)
     return Annotator(
-        truth=truth,
-        validation=hamlet_truth(world=world, split="validation", n=held, seed=EVALUATION),
+        truths=(truth, validation),
         settings=judging.annotators,
         other_axis=judging.other_axis,
         labels=judging.labels,

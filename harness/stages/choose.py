@@ -10,7 +10,7 @@ from statistics import fmean
 
 from harness.artifacts import Policy, Preferences, Prompts, Samples, write_rows
 from harness.draft import Draft
-from harness.judge import Answer, Judge
+from harness.judge import Answer, Judge, Verdict
 from harness.shared import Shared
 from harness.stage import stage
 from harness.stages.label import Row, judged, labelled
@@ -57,8 +57,8 @@ def validate(out: Draft, ours: Samples, theirs: Samples, *, judge: Judge, source
         for (a, b), verdict in zip(differ, judged(out, judge.on(axis), asked), strict=True):
             invalid += not verdict.valid
             if verdict.valid:
-                rows.append(labelled(a, b, verdict.p1, axis, source))
-        rows += [labelled(a, b, 0.5, axis, "tie") for a, b in on_axis if is_tie(a, b)]
+                rows.append(labelled(a, b, verdict, axis, source))
+        rows += [labelled(a, b, Verdict(0.5), axis, "tie") for a, b in on_axis if is_tie(a, b)]
         calls += len(differ)
     write_rows(out, rows)
     out.add(labels_used=calls - invalid, judge_calls=calls)

@@ -35,7 +35,7 @@ def contest(out: Draft, samples: Samples, *, judge: Judge, source: str, seed: in
         here = [(a, b) for a, b in matches if (a["tag"] == "red-team") == is_safe]
         verdicts = judged(out, judge.on(axis), [(Answer.of(a), Answer.of(b)) for a, b in here])
         rows += [
-            labelled(a, b, verdict.p1, axis, source)
+            labelled(a, b, verdict, axis, source)
             for (a, b), verdict in zip(here, verdicts, strict=True)
             if verdict.valid
         ]

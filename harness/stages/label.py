@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, islice
+from math import comb
 from typing import Any
 
 from harness.artifacts import Preferences, Rankings, Samples, write_rows
@@ -40,7 +41,7 @@ def label(
     pairs, dropped = first_two(samples)
     verdicts = judged(out, judge, [(Answer.of(a), Answer.of(b)) for a, b in pairs])
     rows = [
-        labelled(a, b, verdict.p1, axis, source)
+        labelled(a, b, verdict, axis, source)
         for (a, b), verdict in zip(pairs, verdicts, strict=True)
         if verdict.valid
     ]
@@ -60,18 +61,18 @@ def judged(out: Draft, judge: Judge, pairs: Sequence[tuple[Answer, Answer]]) -> 
         out.progress("label", start + len(part), len(pairs))
 
 
-def labelled(first: Row, second: Row, p1: float, axis: str, source: str) -> Row:
-    """Return a row of Preferences."""
+def labelled(first: Row, second: Row, verdict: Verdict, axis: str, source: str) -> Row:
+    """Return a row of Preferences; a judge that chose an axis or source itself is believed."""
     return {
         "pair_id": f"{first['prompt_id']}:{first['sample']}-{second['sample']}",
         "prompt_id": first["prompt_id"],
         "messages": first["messages"],
         "chosen": first["completion"],
         "rejected": second["completion"],
-        "p1": p1,
-        "axis": axis,
+        "p1": verdict.p1,
+        "axis": verdict.axis or axis,
         "population": None,
-        "source": source,
+        "source": verdict.source or source,
         "strength": None,
     }
 
@@ -96,27 +97,30 @@ def rank(
     groups, dropped = different(samples)
     pairs = [pair for group in groups for pair in combinations(group, 2)]
     verdicts = judged(out, judge, [(Answer.of(a), Answer.of(b)) for a, b in pairs])
-    found = [(group, standings(len(group), verdicts)) for group in groups]
-    rows = [ranking(group, wins, axis, source) for group, wins in found if wins is not None]
+    rows = []
+    for group in groups:
+        given = list(islice(verdicts, comb(len(group), 2)))
+        wins = standings(len(group), given)
+        if wins is not None:
+            rows.append(ranking(group, wins, given[0].axis or axis, given[0].source or source))
     note_kept(out, rows, "rankings", {**dropped, "no_verdict": len(groups) - len(rows)})
     write_rows(out, rows)
     sizes = [len(row["responses"]) for row in rows]
     out.add(labels_used=sum(k * (k - 1) // 2 for k in sizes), judge_calls=len(pairs))
 
 
-def standings(k: int, verdicts: Iterator[Verdict]) -> list[float] | None:
+def standings(k: int, verdicts: Sequence[Verdict]) -> list[float] | None:
     """Return how many of the others each of K answers beats, in probability; None without verdict.
 
-    Takes as many verdicts as there are pairs, in the order of `itertools.combinations`.
+    The verdicts are on the pairs in the order of `itertools.combinations`.
     """
+    if not all(verdict.valid for verdict in verdicts):
+        return None
     wins = [0.0] * k
-    missing = False
-    for one, other in combinations(range(k), 2):
-        verdict = next(verdicts)
-        missing = missing or not verdict.valid
+    for (one, other), verdict in zip(combinations(range(k), 2), verdicts, strict=True):
         wins[one] += verdict.p1
         wins[other] += 1 - verdict.p1
-    return None if missing else wins
+    return wins
 
 
 def ranking(group: Sequence[Row], wins: Sequence[float], axis: str, source: str) -> Row:
@@ -148,8 +152,9 @@ def relabel(
     """Label pairs by a judge: prompts, answers and axes stay as they are, p1 is the judge's.
 
     The first two finished answers to each prompt of Samples are pairs that nobody labelled; their
-    axis follows the tag of the prompt. The judge is asked about each row's own axis; with a
-    constitution, by a principle drawn for the pair, whose id and digest the row keeps. Sides are
+    axis follows the tag of the prompt, unless the judge chooses axes itself, as annotators do. It
+    is asked about each row's own axis; with a constitution, by a principle drawn for the pair,
+    whose id and digest the row keeps. Sides are
     swapped by a seeded coin before the judge sees them, so how the pairs were stored tells it
     nothing about their earlier labels. p1 is kept inside [clamp, 1 - clamp] (Bai et al. 2022,
     arXiv:2212.08073, section 4.1, have 0.4 after a chain of thought); without `soft` it is rounded
@@ -185,7 +190,7 @@ def pairs_in(source: Preferences | Samples) -> tuple[list[Row], dict[str, int]]:
     pairs, dropped = first_two(source)
     axes = {"red-team": "safe"}
     rows = [
-        {**labelled(a, b, 0.5, axes.get(a["tag"], "helpful"), "none"), "tag": a["tag"]}
+        {**labelled(a, b, Verdict(0.5), axes.get(a["tag"], "helpful"), "none"), "tag": a["tag"]}
         for a, b in pairs
     ]
     return rows, dropped
@@ -235,8 +240,9 @@ def relabelled(
     return {
         **row,
         "p1": p1,
+        "axis": verdict.axis or row["axis"],
         "population": None,
-        "source": source,
+        "source": verdict.source or source,
         "strength": None,
         "principle": principle.id if principle else None,
         "principle_digest": principle.digest if principle else None,
