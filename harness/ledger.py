@@ -20,6 +20,7 @@ from harness.examples import side_by_side
 from harness.judge_conflicts import own_rows
 from harness.label_budget import KINDS, LabelBudget
 from harness.plain_text import one_line
+from harness.reward_facts import reward_models
 from harness.run import in_order
 from harness.selection import is_validation
 from harness.stage import Artifact
@@ -143,6 +144,7 @@ class Book:
             "control": list(Control(self).lines()),
             "judges": self.judges(),
             "endpoint": self.endpoint(),
+            "reward_models": reward_models(self),
             "provenance": self.provenance(),
             "examples": list(side_by_side(self.drawn())),
         }

@@ -206,6 +206,7 @@ JOINED: dict[str, Callable[[Any], Any]] = {
     "datasets": datasets_of,
     "trials": trials_of,
     "labelling": labelling_of,
+    "reward_models": labelling_of,  # by artifact, with rows, too
 }
 
 

@@ -28,7 +28,8 @@ CURVE_COLUMNS = (
     "base", "dataset", "label", "seed", "artifact", "stage", "place", "step", "column", "value",
 )  # fmt: skip
 CURVES_KEPT = (  # what curves of different stages mean alike
-    "proxy", "kl", "length", "entropy", "loss", "rewards/margins", "rewards/accuracies",
+    "proxy", "reward", "kl", "length", "eos_rate", "entropy", "clip_fraction",
+    "explained_variance", "loss", "rewards/margins", "rewards/accuracies",
 )  # fmt: skip
 
 

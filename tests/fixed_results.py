@@ -204,14 +204,14 @@ def write_answers(folder, texts, labels=tuple(LEVELS), decodings=("T=1", "greedy
     (folder / ANSWERS).write_bytes(gzip.compress(data.encode(), mtime=0))
 
 
-def write_curves(folder, labels=("dpo",), seeds=(0,)):
-    """Write curves of optimisation with known ends: proxy 2, KL 3, ten steps."""
+def write_curves(folder, labels=("dpo",), seeds=(0,), ends=(("proxy", 2.0), ("kl", 3.0))):
+    """Write curves of optimisation with known ends, as proxy 2 and KL 3, ten steps."""
     rows = [
         ("hamlet", "hamlet", x, seed, "optimise-0", "optimise", 3, step, column, last * step / 10)
         for x in labels
         for seed in seeds
         for step in range(1, 11)
-        for column, last in (("proxy", 2.0), ("kl", 3.0))
+        for column, last in ends
     ]
     (folder / CURVES).write_text(csv_text(CURVE_COLUMNS, rows))
 

@@ -608,6 +608,28 @@ def test_training_curves_are_drawn_with_their_data(tmp_path):
     assert "dpo ends at 2.000" in (folder / "report.html").read_text()
 
 
+def test_every_curve_of_optimisation_reaches_the_report(tmp_path):
+    ends = {"proxy": 2.0, "kl": 3.0, "reward": 1.5, "length": 20.0, "eos_rate": 0.9}
+    ends |= {"entropy": 1.2, "clip_fraction": 0.1, "explained_variance": 0.7}
+    folder = write_results(tmp_path)
+    write_curves(folder, ends=ends.items())
+    write_report(folder)
+    shown = {}
+    for name in ("training", "training_soundness"):
+        rows = read_csv(folder / "figures" / f"{name}.csv")
+        shown |= {r["column"]: float(r["value"]) for r in rows if r["step"] == "10"}
+        assert f"figures/{name}.svg" in (folder / "report.md").read_text()
+    assert shown == ends
+    assert "dpo: variance that values explain ends at 0.7" in (folder / "report.html").read_text()
+
+
+def test_curves_of_imitation_alone_have_no_figure_of_optimisation(tmp_path):
+    folder = write_results(tmp_path)
+    write_curves(folder, ends=[("entropy", 1.0)])
+    write_report(folder)
+    assert not (folder / "figures" / "training_soundness.csv").exists()
+
+
 def test_a_colour_and_a_marker_together_belong_to_one_row_alone():
     looks = {(tuple(c), marker(i)) for i, c in enumerate(palette(40))}
     assert len(looks) == 40

@@ -34,6 +34,7 @@ from harness.results import (
 )
 from harness.run import in_order, run
 from harness.stage import Artifact
+from harness.stages.optimise import COLUMNS as OPTIMISED
 from harness.store import Store
 from harness.study import Study
 from harness.study_file import InputError
@@ -241,6 +242,15 @@ def test_curves_are_thinned_and_keep_their_ends(tmp_path):
     file.write_text("step,kl,other\n" + "".join(f"{i},{i / 10},7\n" for i in range(1, 1001)))
     points = list(points_of(file))
     assert (len(points), points[0], points[-1]) == (60, (1, "kl", 0.1), (1000, "kl", 100.0))
+
+
+def test_all_that_optimisation_measures_of_itself_is_kept(tmp_path):
+    names = ["proxy", "reward", "kl", "length", "eos_rate", "entropy"]
+    names += ["clip_fraction", "explained_variance"]
+    assert {*names} <= {*OPTIMISED}, "the stage writes them"
+    file = tmp_path / "curves.csv"
+    file.write_text(",".join(OPTIMISED) + "\n" + ",".join(["1"] * len(OPTIMISED)) + "\n")
+    assert sorted(column for _, column, _ in points_of(file)) == sorted(names)
 
 
 def pairs_of(*labels):

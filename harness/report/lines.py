@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from harness.results import read_csv
 from harness.transcripts import CURVES
 
 CURVE_COLUMNS = ("label", "seed", "stage", "place", "step", "column", "value")
+BESIDE = {  # what shows whether training was sound, whatever it earned
+    "reward": "reward less penalty",
+    "length": "length, tokens",
+    "eos_rate": "share of answers that end",
+    "entropy": "entropy, nats a token",
+    "clip_fraction": "share of tokens clipped",
+    "explained_variance": "variance that values explain",
+}
+SHARE = "share of the training steps"
 Line = list[tuple[float, float]]
 
 
@@ -22,26 +32,31 @@ def draw_lines(matrix: Matrix, block: Block, folder: Path) -> Iterator[Picture]:
     from harness.report.tuning import tuning_picture
 
     painter, results = Painter(matrix, block, folder), folder.parent
-    for picture in (training(painter, results), tuning_picture(matrix, block, results)):
+    drawn = (training(painter, results), soundness(painter, results))
+    for picture in (*drawn, tuning_picture(matrix, block, results)):
         if picture is not None:
             yield picture
 
 
-def training(painter: Painter, results: Path) -> Picture | None:
-    """Return P7: proxy reward and KL of each policy that was optimised against a reward."""
+def curves_of(painter: Painter, results: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Return the points of a block's training curves in some columns, none where nothing is."""
     if not (results / CURVES).is_file():
-        return None
-    rows = [
+        return []
+    return [
         row
         for row in read_csv(results / CURVES)
-        if (row["base"], row["dataset"]) == tuple(painter.block)
-        and row["column"] in ("proxy", "kl")
+        if (row["base"], row["dataset"]) == tuple(painter.block) and row["column"] in columns
     ]
+
+
+def training(painter: Painter, results: Path) -> Picture | None:
+    """Return P7: proxy reward and KL of each policy that was optimised against a reward."""
+    rows = curves_of(painter, results, ("proxy", "kl"))
     lines = last_stage(rows)
     panels = [
         ("KL to the reference, nats", "proxy reward", frontier(lines)),
-        ("share of the training steps", "proxy reward", over_steps(lines, "proxy")),
-        ("share of the training steps", "KL to the reference, nats", over_steps(lines, "kl")),
+        (SHARE, "proxy reward", over_steps(lines, "proxy")),
+        (SHARE, "KL to the reference, nats", over_steps(lines, "kl")),
     ]
     if not any(found for _, _, found in panels):
         return None
@@ -54,6 +69,31 @@ def training(painter: Painter, results: Path) -> Picture | None:
     ends = "; ".join(f"{label} ends at {number(line[-1][1])}" for label, line in panels[1][2])
     alt = f"Proxy reward over training: {ends}."
     return plot(painter, "training", panels, caption, (CURVE_COLUMNS, data), alt)
+
+
+def soundness(painter: Painter, results: Path) -> Picture | None:
+    """Return what else a policy's training against a reward showed, in two columns of panels."""
+    found = curves_of(painter, results, ("proxy", *BESIDE))
+    optimised = {row["artifact"] for row in found if row["column"] == "proxy"}
+    rows = [row for row in found if row["artifact"] in optimised and row["column"] in BESIDE]
+    lines = last_stage(rows)
+    panels = [(SHARE, name, over_steps(lines, column)) for column, name in BESIDE.items()]
+    if not any(found for _, _, found in panels):
+        return None
+    caption = (
+        "What else training against a reward showed, a line a seed, from the policy's own batches: "
+        "the reward less the penalty on KL, the answers, and the gradient steps. Sound training "
+        "keeps most answers ending and most tokens unclipped, and its values come to explain some "
+        "of the variance of the returns."
+    )
+    data = [[row[name] for name in CURVE_COLUMNS] for row in rows]
+    ends = "; ".join(
+        f"{label}: {name} ends at {number(line[-1][1])}"
+        for _, name, each in panels
+        for label, line in each
+    )
+    alt = f"Training beside its reward. {ends}."
+    return plot(painter, "training_soundness", panels, caption, (CURVE_COLUMNS, data), alt, wide=2)
 
 
 def last_stage(
@@ -106,15 +146,17 @@ def plot(
     data: tuple[Sequence[str], Sequence[Sequence[object]]],
     alt: str,
     mark: str = "",
+    wide: int = 1,
 ) -> Picture:
-    """Write panels of lines, a colour a row; `mark` stands on each of their points."""
+    """Write panels of lines, `wide` beside each other; `mark` stands on each of their points."""
     from matplotlib.figure import Figure
 
     panels = [panel for panel in panels if panel[2]]
+    high = math.ceil(len(panels) / wide)
     with style():
-        figure = Figure(figsize=(6.2, 2.9 * len(panels) + 1.1))
-        rows: Any = figure.subplots(len(panels), squeeze=False)[:, 0]
-        for axes, (x_name, y_name, lines) in zip(rows, panels, strict=True):
+        figure = Figure(figsize=(6.2, 2.9 * high / wide + 1.1))
+        places: Iterator[Any] = iter(figure.subplots(high, wide, squeeze=False).flat)
+        for (x_name, y_name, lines), axes in zip(panels, places, strict=False):
             for label, line in lines:
                 xs, ys = zip(*line, strict=True)
                 axes.plot(xs, ys, color=painter.colours[label], linewidth=1.3, marker=mark)
@@ -122,5 +164,7 @@ def plot(
             axes.set_ylabel(y_name)
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
+        for axes in places:  # what is left over of the last row
+            axes.remove()
         painter.legend(figure, [label for _, _, lines in panels for label, _ in lines])
         return painter.finish(figure, start, caption, data, alt)

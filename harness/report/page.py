@@ -25,6 +25,7 @@ from harness.report.lengths import dumbbell, rates_of, win_table
 from harness.report.paired import matrix_table
 from harness.report.parity import parity_table
 from harness.report.readings import Readings, block_readings, study_readings
+from harness.report.reward_models import reward_table
 from harness.report.rows_read import digest_table, paired_table, read_table
 from harness.report.split import split_table
 from harness.report.summary import summary
@@ -95,6 +96,7 @@ class Report:
     rows_read: Table | None = None
     pairs_made: Table | None = None
     labellers: Table | None = None
+    reward_models: Table | None = None
     ratings: str = ""
     readings: Readings = field(default_factory=Readings)
     judges: Table | None = None
@@ -107,7 +109,7 @@ class Report:
     def tables(self) -> list[Table]:
         """All tables, in the order of the page."""
         compared = [table for block in self.comparisons for table in block.tables]
-        judges = filter(None, [self.judges, self.labellers])
+        judges = filter(None, [self.judges, self.labellers, self.reward_models])
         compared += self.readings.tables
         read = filter(None, [self.rows_read, self.pairs_made])
         whole = [self.completeness, *read, self.methods]
@@ -140,6 +142,7 @@ def build(matrix: Matrix, folder: Path) -> Report:
         rows_read=read_table(matrix),
         pairs_made=paired_table(matrix),
         labellers=labeller_table(matrix),
+        reward_models=reward_table(matrix),
         ratings=f"{RATINGS}/{REPORT}" if (folder / RATINGS / REPORT).is_file() else "",
         readings=study_readings(matrix, folder),
         judges=judge_table(matrix.gates.cards),
