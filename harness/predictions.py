@@ -146,7 +146,7 @@ PREDICTIONS = (
         "prediction",
         "the accuracy of reward models does not order policies",
         "Ivison et al. 2024, arXiv:2406.09279",
-        untestable="results hold no accuracy of a row's reward model",
+        untestable="reward models are held against labels of the kind they read: no two compare",
     ),
     Shape(
         "K5b",
