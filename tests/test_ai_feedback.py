@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from harness import (
     Answer,
     Draft,
+    Judge,
     Letters,
     Preferences,
+    Prompted,
     Reward,
     Shared,
     constitution,
@@ -24,10 +26,11 @@ from harness import (
     sample,
     write_rows,
 )
+from harness.judge import Verdict
 from harness.registry import discover, get
 from harness.stage import Artifact, stage
 from harness.stages.label import bounded, labelled
-from harness.tiny import tiny_data, tiny_shared
+from harness.tiny import tiny_base, tiny_data, tiny_shared
 
 SHARED: Shared = tiny_shared(7)
 METHODS = {
@@ -110,6 +113,29 @@ def test_self_sampled_pairs_are_two_answers_of_the_sft_policy_to_each_train_prom
     assert (used["policy"], used["prompts"], used["n"]) == (SHARED.sft, SHARED.prompts, 2)
 
 
+def test_direct_rlaif_rates_answers_to_red_team_prompts_for_safety_and_others_for_helpfulness():
+    asked = Prompted(tiny_base(seed=1))
+    used = get("method", "rlaif_direct")(replace(SHARED, labeller=asked)).recipe.arguments["reward"]
+    assert (used.general.judge, used.red_team.judge) == (asked.on("helpful"), asked.on("safe"))
+    assert asked.on("helpful") != asked.on("safe")
+    for rating, reward in ((1.0, -1.0), (5.5, 0.0), (10.0, 1.0)):
+        graded = [replace(part, judge=Says(rating)) for part in (used.general, used.red_team)]
+        assert [part.grade([ANSWER]) for part in graded] == [[reward]] * 2
+
+
+@dataclass(frozen=True)
+class Says(Judge):
+    """Give every answer one rating."""
+
+    rating: float
+
+    def grade(self, answers):
+        return [self.rating] * len(answers)
+
+
+ANSWER = Answer("p", [{"role": "user", "content": "?"}], "a")
+
+
 def test_direct_rlaif_needs_neither_pairs_nor_a_reward_model():
     made = closure(planned("rlaif_direct"))
     assert not {"relabel", "fit_reward"} & made.keys()
@@ -172,6 +198,13 @@ def test_the_critic_writes_at_the_temperature_asked_for():
         assert used == {temperature}
 
 
+def test_each_step_of_sl_cai_draws_principles_and_words_anew():
+    made = closure(planned("cai", stage="sl", revisions=3))
+    said, written = ([arguments(one)["seed"] for one in made[s]] for s in ("criticise", "revise"))
+    assert len(set(said)) == 3  # a principle is drawn by seed, prompt and sample
+    assert set(said) == set(written)  # one principle for a critique and its revision
+
+
 def test_another_constitution_is_another_policy():
     ids = {planned("cai", constitution=name).id for name in ("hamlet", "null", "general")}
     assert len(ids) == 3
@@ -220,7 +253,7 @@ def two_sources(out: Draft, *, n: int, seed: int, shuffled: bool) -> None:
                 "completion": better if first_wins else worse,
             },
             {"sample": 1, "completion": worse if first_wins else better},
-            float(first_wins),
+            Verdict(float(first_wins)),
             axis,
             "toy",
         )
@@ -251,3 +284,17 @@ def test_relabelling_is_the_labellers_whatever_the_pairs_said_before(make):
     kept = relabel(SHARED.preferences, judge=Letters("no"), source="ai", seed=0)
     for row in make(kept):
         assert (row["p1"] > 0.5) == ("no" in row["chosen"])
+
+
+@pytest.mark.parametrize(("likes", "agrees"), [("please", 1.0), ("n", 0.0)])
+def test_agreement_with_earlier_labels_is_of_answers_and_not_of_the_places_they_stand_in(
+    make, tmp_path, likes, agrees
+):
+    # A third of the pairs are stored the other way round, with p1 = 0.
+    out = Draft(tmp_path)
+    pairs = make(SHARED.preferences)
+    relabel.body(out, pairs, judge=Letters(likes), source="ai", seed=0)
+    better = [row["chosen"] if row["p1"] else row["rejected"] for row in pairs]
+    assert all("please" in text for text in better)
+    assert out.facts["agreement_with_earlier_labels"] == agrees
+    assert out.facts["decided"] == {"agreement_with_earlier_labels": len(better)}
