@@ -19,7 +19,8 @@ from harness.artifacts import (
     Truth,
     write_rows,
 )
-from harness.constitution import Constitution, constitution
+from harness.constitution import Constitution
+from harness.constitution_file import constitution
 from harness.draft import Diverged, Draft
 from harness.early_stop import EarlyStop
 from harness.ensembles import Ensemble, Stepwise

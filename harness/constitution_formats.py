@@ -18,8 +18,8 @@ from harness.constitution import (
     Exemplar,
     Principle,
     Provenance,
-    problems,
 )
+from harness.constitution_file import problems
 
 TURNS = 6  # request, answer, critique request, critique, revision request, revision
 

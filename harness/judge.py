@@ -162,6 +162,14 @@ class Rescaled(Judge):
         width = self.high - self.low
         return [2 * (grade - self.low) / width - 1 for grade in self.judge.grade(answers)]
 
+    def on(self, axis: str) -> Rescaled:
+        """Return the judge for answers of one axis, on the same scale."""
+        return replace(self, judge=self.judge.on(axis))
+
+    def under(self, principle: str) -> Rescaled:
+        """Return the judge asked by another principle, on the same scale."""
+        return replace(self, judge=self.judge.under(principle))
+
 
 @dataclass(frozen=True)
 class ByTag(Judge):

@@ -18,7 +18,7 @@ from harness.artifacts import (
     Truth,
 )
 from harness.constitution import Constitution
-from harness.constitution import constitution as written
+from harness.constitution_file import constitution as written
 from harness.judge import Judge
 from harness.stages.label import relabel
 

@@ -7,10 +7,7 @@ core. What it scores means nothing.
 from __future__ import annotations
 
 import json
-import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from harness.artifacts import (
@@ -23,7 +20,7 @@ from harness.artifacts import (
     write_rows,
 )
 from harness.draft import Draft
-from harness.judge import Answer, Contains, Judge, Letters, Reward
+from harness.judge import Contains, Judge, Letters, Rescaled, Reward
 from harness.registry import Plugin, get
 from harness.shared import Data, Shared, Subject, derived_seed
 from harness.stage import stage
@@ -194,28 +191,13 @@ def tiny_texts(out: Draft) -> None:
     write_rows(out, ({"text": " ".join(WORDS[n:] + WORDS[:n])} for n in range(len(WORDS))))
 
 
-@dataclass(frozen=True)
-class Sure(Judge):
-    """Prefer the answer that shares more letters with a principle, nearly for certain.
+def sure(principle: str) -> Judge:
+    """Return a judge that prefers whoever shares more letters with a principle: 0.982 by one.
 
     Answers of the tiny study differ by a letter or two, and people's verdicts are not that soft: a
     method that trains on clear winners alone finds some among a few answers.
     """
-
-    principle: str
-
-    def grade(self, answers: Sequence[Answer]) -> list[float]:
-        """Return how many different characters stand in both the principle and each answer."""
-        return Letters(self.principle).grade(answers)
-
-    def prefer(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
-        """Return the probability that each of our answers wins: 0.982 by one letter."""
-        pairs = zip(self.grade(ours), self.grade(theirs), strict=True)
-        return [1 / (1 + math.exp(4 * (b - a))) for a, b in pairs]
-
-    def under(self, principle: str) -> Sure:
-        """Return the rule for another principle."""
-        return Sure(principle)
+    return Rescaled(Letters(principle), low=0.0, high=0.5)  # four times as far apart
 
 
 def tiny_data() -> Data:
@@ -228,7 +210,7 @@ def tiny_data() -> Data:
         validation=tiny_prompts(split="validation"),
         test=tiny_prompts(split="test"),
         assistant=tiny_base(seed=1),
-        annotator=Sure("our river town"),
+        annotator=sure("our river town"),
         pretraining=tiny_texts(),
     )
 
@@ -277,7 +259,7 @@ def tiny_shared(seed: int) -> Shared:
         preferences=data.preferences(sft),
         prompts=data.prompts,
         validation=data.validation,
-        labeller=Sure("no wood or dog"),  # it disagrees with the pairs
+        labeller=sure("no wood or dog"),  # it disagrees with the pairs
         assistant=data.assistant,
         annotator=data.annotator,
         pretraining=data.pretraining,

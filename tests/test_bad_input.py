@@ -10,7 +10,7 @@ from tiny import write_policy
 
 from harness.artifacts import Samples, write_rows
 from harness.bases import base_policy
-from harness.constitution import SHIPPED
+from harness.constitution_file import SHIPPED
 from harness.draft import Draft
 from harness.stages.critique import pool
 from harness.study import Study

@@ -123,3 +123,13 @@ def test_answers_of_each_collection_are_graded_by_their_own_judge():
     mixed = [*answers("help", "no"), *answers("help", "no", tag="red-team")]
     assert judge.grade(mixed) == [1.0, 0.0, -1.0, 1.0]
     assert judge.grade(answers("help")) == [1.0]
+
+
+def test_a_rescaled_judge_is_asked_by_axis_and_principle_like_the_judge_itself():
+    asked = Prompted(NOBODY)
+    assert Rescaled(asked).on("safe") == Rescaled(asked.on("safe")) != Rescaled(asked)
+    assert Rescaled(asked, 0.0, 1.0).under("Be kind.") == Rescaled(
+        asked.under("Be kind."), 0.0, 1.0
+    )
+    with pytest.raises(ValueError, match="reads no principles"):
+        Rescaled(Contains("no")).under("Be kind.")

@@ -6,25 +6,20 @@ import copy
 import json
 from collections import Counter
 from dataclasses import replace
+from datetime import date
 
 import pytest
 import yaml
 from scipy.stats import chisquare
 
-from harness.constitution import (
-    SHIPPED,
-    Constitution,
-    ConstitutionError,
-    PostProcess,
-    Principle,
-    constitution,
-    from_plain,
-)
+from harness.constitution import Constitution, ConstitutionError, PostProcess, Principle
+from harness.constitution_file import SHIPPED, constitution, from_plain
 from harness.constitution_formats import from_anthropic, from_hugging_face
 from harness.hamlet import forms
 from harness.judge import Letters
+from harness.stages.critique import own_pairs, self_revised
 from harness.stages.label import relabel
-from harness.tiny import tiny_preferences
+from harness.tiny import tiny_preferences, tiny_shared
 
 NAMES = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
 PLAIN = {
@@ -96,15 +91,28 @@ def test_the_embedded_world_is_asked_in_the_frozen_forms(name):
     [
         ({**PLAIN, "schema": "v2"}, "begins with `schema: constitution/v1`"),
         ([], "begins with `schema: constitution/v1`"),
-        ({**PLAIN, "sampling": "uniform"}, "sampling: Unexpected keyword argument"),
+        ({**PLAIN, "sampling": "uniform"}, "sampling: there is no such key. Known: name, version"),
+        (
+            changed(wieght=2.0),
+            "principles.one.wieght: there is no such key. Did you mean 'weight'?",
+        ),
+        (
+            {**PLAIN, "version": 1.0},
+            "version: Input should be a valid string, not 1.0; write it in",
+        ),
+        ({**PLAIN, "version": date(2026, 1, 1)}, "write dates and the like in quotes"),
+        ({k: v for k, v in PLAIN.items() if k != "license"}, "license: missing; write it"),
+        ({**PLAIN, "principles": []}, "principles: there is none; write at least one"),
+        (changed(statement=" "), "one: the statement is empty; say what the principle is"),
+        ({**PLAIN, "post_process": {"max_chars": 0}}, "post_process.max_chars: 0 leaves no rev"),
         ({**PLAIN, "principles": PLAIN["principles"] * 2}, "two principles have the id 'one'"),
         (changed(id="One!"), "id 'One!': write it in a-z, 0-9 and hyphens"),
         (changed(critique_request=""), "one: its stages name critique, so it needs a critique_re"),
         (changed(compare_question=""), "one: its stages name compare, so it needs a compare_qu"),
-        (changed(stages=["judge"]), "principles.0.stages.0: Input should be 'critique'"),
+        (changed(stages=["judge"]), "principles.one.stages.0: Input should be 'critique'"),
         (changed(weight=-1.0), "one: the weight must be a number of at least 0, not -1.0"),
         (changed(weight=0.0), "the weights of all principles to critique by are 0"),
-        (changed(weight="2"), "principles.0.weight: Input should be a valid number"),
+        (changed(weight="2"), "principles.one.weight: Input should be a valid number, not '2'"),
         ({**PLAIN, "templates": {"critique": "{dialogue}{answer}"}}, "critique has no slot {prin"),
         (
             {**PLAIN, "templates": {"critique": "{principle}{dialogue}{answer}{user}"}},
@@ -126,6 +134,20 @@ def test_the_embedded_world_is_asked_in_the_frozen_forms(name):
             },
             "names the principle 'three', which is not there\nan exemplar's messages must end",
         ),
+        (
+            {
+                **PLAIN,
+                "exemplars": [
+                    {
+                        "messages": [{"role": "user"}, {"role": "assistant", "content": "Hi"}],
+                        "principle": "one",
+                        "critique": "x",
+                        "revision": "y",
+                    }
+                ],
+            },
+            "an exemplar's message {'role': 'user'}: give it a role and a content",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(raw, says):
@@ -140,6 +162,41 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
     file.write_text("!!python/object/apply:os.getcwd []")
     with pytest.raises(ConstitutionError, match="could not determine a constructor"):
         constitution(str(file))
+
+
+def test_a_key_written_twice_is_refused_with_its_line(tmp_path):
+    file = tmp_path / "twice.yaml"
+    text = constitution("null").to_yaml()
+    file.write_text(text.replace("  statement:", "  statement: Be kind.\n  statement:"))
+    with pytest.raises(ConstitutionError, match=r"line \d+: 'statement' stands twice"):
+        constitution(str(file))
+    file.write_text("a: &a [*a]")  # a tree with a cycle comes to an end too
+    with pytest.raises(ConstitutionError, match="begins with"):
+        constitution(str(file))
+
+
+def test_a_file_in_another_encoding_is_refused_with_the_remedy(tmp_path):
+    file = tmp_path / "latin.yaml"
+    file.write_bytes(
+        constitution("null").to_yaml().replace("answer", "r\xe9ponse").encode("latin-1")
+    )
+    with pytest.raises(ConstitutionError, match="save it as UTF-8"):
+        constitution(str(file))
+
+
+@pytest.mark.parametrize(
+    ("stage", "plans"),
+    [
+        ("compare", lambda shared, toy: self_revised(shared, toy, revisions=1, critique=True)),
+        ("critique", lambda shared, toy: own_pairs(shared, shared.sft, toy, clamp=0.0)),
+    ],
+)
+def test_a_constitution_without_a_principle_for_its_use_is_refused_while_planning(stage, plans):
+    raw = changed(stages=[stage])
+    toy = from_plain({**raw, "principles": raw["principles"][:1]}, "mine.yaml")
+    other = {"compare": "critique", "critique": "compare"}[stage]
+    with pytest.raises(ConstitutionError, match=f"has no principle to {other} by on the axis"):
+        plans(tiny_shared(0), toy)
 
 
 def test_an_unknown_name_or_file_is_said_with_the_nearest_name():

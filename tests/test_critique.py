@@ -10,7 +10,8 @@ from tiny import byte_tokenizer, questions
 
 from harness import critic
 from harness.artifacts import Demonstrations, Policy, Preferences, Prompts, Samples, write_rows
-from harness.constitution import Constitution, Exemplar, PostProcess, Principle, constitution
+from harness.constitution import Constitution, Exemplar, PostProcess, Principle
+from harness.constitution_file import constitution
 from harness.draft import Draft
 from harness.sampling import Drawn
 from harness.stage import stage

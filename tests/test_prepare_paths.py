@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import write_policy
 
-from harness.constitution import SHIPPED
+from harness.constitution_file import SHIPPED
 from harness.mirror import Mirror
 from harness.preflight import preflight
 from harness.prepare import Preparing, ids_of, opened

@@ -260,8 +260,11 @@ def self_revised(
     """Return the revisions of each step of the SFT policy's answers to red-team prompts.
 
     Each step starts from the one before; without `critique` the answers are revised at once.
-    Raises ValueError where the dataset brings no model that could write critiques.
+    Raises ValueError where the dataset brings no model that could write critiques, and where no
+    principle is meant for them.
     """
+    if revisions:
+        constitution.meant_for("critique", "safe")
     if shared.assistant is None:
         raise ValueError(
             "critiques and revisions are written by the dataset's assistant, and this dataset "
@@ -301,8 +304,10 @@ def own_pairs(
 ) -> Preferences:
     """Return pairs of a policy's answers to red-team prompts, labelled by drawn principles.
 
-    Raises ValueError where the study names no labeller, or one that reads no principles.
+    Raises ValueError where the study names no labeller, or one that reads no principles, and where
+    no principle is meant to compare by.
     """
+    constitution.meant_for("compare", "safe")
     return relabel(
         sample(
             policy,
