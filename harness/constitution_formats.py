@@ -30,11 +30,17 @@ def from_anthropic(sl: Mapping[str, Any], rl: Sequence[str]) -> Constitution:
     `sl` maps an id to the parts of its critique request (`prompt`) and its `edit_request`; `rl` is
     a list of questions. Raises ConstitutionError naming the entry that has another shape.
     """
+    if not isinstance(sl, Mapping) or not isinstance(rl, Sequence):
+        raise ConstitutionError(
+            "the first file maps ids to requests, and the second is a list of questions"
+        )
     principles: list[Principle] = []
     for name, entry in sl.items():
         if not isinstance(entry, Mapping) or not {"prompt", "edit_request"} <= entry.keys():
             raise ConstitutionError(f"{name}: an entry has a `prompt` and an `edit_request`")
         parts = [entry["prompt"]] if isinstance(entry["prompt"], str) else entry["prompt"]
+        if not all(isinstance(text, str) for text in (*parts, entry["edit_request"])):
+            raise ConstitutionError(f"{name}: its `prompt` and its `edit_request` are texts")
         principles.append(
             critique(f"sl-{len(principles) + 1}", "".join(parts), entry["edit_request"], "import")
         )
@@ -59,6 +65,8 @@ def from_hugging_face(raw: Mapping[str, Any]) -> Constitution:
     Each dialogue is a worked example of six turns; where its requests are none of the listed ones,
     they become a principle that is shown but never drawn. Raises ConstitutionError.
     """
+    if not isinstance(raw, Mapping):
+        raise ConstitutionError("the file maps `constitutions` to requests, and this one is a list")
     try:
         texts = [(entry["critic"], entry["revision"]) for entry in raw["constitutions"]]
         dialogues = [[dict(turn) for turn in dialogue] for dialogue in raw.get("system_chat", ())]
@@ -117,15 +125,20 @@ def imported(
     return made
 
 
-def main(shape: str, *files: str) -> None:
-    """Print the constitution in the named files as YAML."""
-    raw = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
-    if shape == "anthropic" and len(raw) == 2:
-        made = from_anthropic(*raw)
-    elif shape == "hugging_face" and len(raw) == 1:
-        made = from_hugging_face(*raw)
-    else:
+def main(shape: str = "", *files: str) -> None:
+    """Print the constitution in the named files as YAML; exit with what is wrong with them."""
+    if (shape, len(files)) not in (("anthropic", 2), ("hugging_face", 1)):
         raise SystemExit(__doc__)
+    raw = []
+    for file in files:
+        try:
+            raw.append(json.loads(Path(file).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{file}: {error}; name a JSON file") from None
+    try:
+        made = from_anthropic(*raw) if shape == "anthropic" else from_hugging_face(*raw)
+    except ConstitutionError as error:
+        raise SystemExit(f"{', '.join(files)}: {error}") from None
     sys.stdout.write(made.to_yaml())
 
 

@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 
 from harness.constitution import Constitution, ConstitutionError, PostProcess, Principle
 from harness.constitution_file import SHIPPED, constitution, from_plain
-from harness.constitution_formats import from_anthropic, from_hugging_face
+from harness.constitution_formats import from_anthropic, from_hugging_face, main
 from harness.hamlet import forms
 from harness.judge import Letters
 from harness.stages.critique import own_pairs, self_revised
@@ -314,3 +314,26 @@ def test_a_hugging_face_shaped_file_keeps_its_requests_and_its_dialogues():
     raw["system_chat"][0].pop()
     with pytest.raises(ConstitutionError, match="six turns"):
         from_hugging_face(raw)
+
+
+def test_files_are_imported_from_the_command_line_or_refused_by_name(tmp_path, capsys):
+    sl, rl = (tmp_path / name for name in ("sl.json", "rl.json"))
+    for file, content in zip((sl, rl), anthropic(2), strict=True):
+        file.write_text(json.dumps(content))
+    main("anthropic", str(sl), str(rl))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(capsys.readouterr().out)
+    assert constitution(str(mine)) == from_anthropic(*anthropic(2))
+    (tmp_path / "torn.json").write_text("{")
+    wrong = {
+        ("anthropic", str(sl)): "anthropic SL.json RL.json",
+        (): "anthropic SL.json RL.json",
+        ("anthropic", str(rl), str(sl)): "the first file maps ids to requests",
+        ("anthropic", str(tmp_path / "torn.json"), str(rl)): r"torn\.json: .*name a JSON file",
+        ("hugging_face", str(tmp_path / "none.json")): r"none\.json.*name a JSON file",
+        ("hugging_face", str(rl)): "this one is a list",
+        ("hugging_face", str(sl)): "missing: 'constitutions'",
+    }
+    for words, said in wrong.items():
+        with pytest.raises(SystemExit, match=said):
+            main(*words)
