@@ -105,6 +105,12 @@ def test_rlaif_is_reinforce_with_the_papers_objective():
         assert used["temperature"] == 0.9
 
 
+@pytest.mark.parametrize("soft", [True, False])
+def test_rlaif_has_soft_labels_unless_told_otherwise(soft):
+    (pairs,) = closure(planned("rlaif", soft=soft))["relabel"]
+    assert arguments(pairs)["soft"] is soft
+
+
 def test_self_sampled_pairs_are_two_answers_of_the_sft_policy_to_each_train_prompt():
     (pairs,) = closure(planned("rlaif", pair_source="self_sampled"))["relabel"]
     drawn = arguments(pairs)["pairs"]
@@ -203,6 +209,8 @@ def test_each_step_of_sl_cai_draws_principles_and_words_anew():
     said, written = ([arguments(one)["seed"] for one in made[s]] for s in ("criticise", "revise"))
     assert len(set(said)) == 3  # a principle is drawn by seed, prompt and sample
     assert set(said) == set(written)  # one principle for a critique and its revision
+    asked = [*made["criticise"], *made["revise"]]
+    assert {arguments(one)["axis"] for one in asked} == {"safe"}
 
 
 def test_another_constitution_is_another_policy():
