@@ -25,6 +25,7 @@ WINDOW: Final = 5  # steps whose mean loss is compared with the first loss
 SURGE: Final = 3.0  # times the first loss, and a nat on top, that their mean may reach
 SAMPLER_GAP: Final = 0.05  # nats an answer between sampler and training forward, at the start
 SAME: Final = 1e-4  # nats an answer that a policy may be from itself
+SURE: Final = 3  # standard errors
 KL_A_TOKEN: Final = 20.0  # mean nats; a policy that far from its reference has lost it
 FEWEST: Final = 8  # answers to different prompts that tell anything of a policy
 NGRAM: Final = 4  # of which most are repeats in degenerate text
@@ -94,20 +95,33 @@ def degenerate(now: Mapping[str, float], *before: Mapping[str, float]) -> str:
 
 
 def astray(
-    measured: Mapping[str, float], first: Sequence[Mapping[str, float]], *, same_at_start: bool
+    measured: Mapping[str, float], before: Sequence[Mapping[str, float]], *, same_at_start: bool
 ) -> str:
     """Return what is wrong with a batch of answers in policy-gradient training, "" for nothing.
 
-    measured: `harness.rollout.measurements`. first: the first batch's, none at the first batch.
+    measured: `harness.rollout.measurements`. before: the batches' so far, in order.
     """
+    first = before[:1]
     gap, apart = measured["sampler_gap"], measured["kl"] / measured["length"]
     if not first and gap > SAMPLER_GAP:
         return f"sampler and training forward differ by {gap} nats on an answer"
     if not first and same_at_start and abs(measured["kl"]) > SAME:
         return f"KL to the policy itself is {measured['kl']}, not 0"
+    if len(last := [*before[1 - WINDOW :], measured]) == WINDOW and all(map(is_negative, last)):
+        return (
+            f"KL is negative by {SURE} standard errors in {WINDOW} batches: no draws of the policy"
+        )
     if apart > KL_A_TOKEN:
         return f"KL to the reference is {apart} nats a token"
     return degenerate(measured, *first) if first else ""
+
+
+def is_negative(measured: Mapping[str, float]) -> bool:
+    """Say whether a batch's mean KL is surely below 0, which draws of the policy have not.
+
+    Nobody knows that of a batch of a checkpoint from before its error was measured.
+    """
+    return measured["kl"] < -SURE * measured.get("kl_error", math.inf)
 
 
 def not_finite(model: Any) -> str:

@@ -45,6 +45,22 @@ def answer_logprobs_and_entropy(
     return in_rows(logp, pack.is_token), in_rows(spread, pack.is_token)
 
 
+def opinions(
+    networks: Networks, pack: Pack, states: Pack, temperature: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what all networks say of answers, without gradients.
+
+    Log-probability and entropy of each token by the policy and log-probability by the reference,
+    (rows, tokens) each, and the value of each state, (rows, states).
+    """
+    import torch
+
+    with torch.no_grad():
+        logp, spread = answer_logprobs_and_entropy(networks.policy, pack, temperature)
+        reference = answer_logprobs(networks.reference, pack, temperature)
+        return logp, spread, reference, networks.value(states)
+
+
 def mean_kl(
     networks: Networks,
     episodes: Sequence[Episode],

@@ -63,23 +63,24 @@ def whiten(values: Tensor, is_token: Tensor, *, shift_mean: bool = True) -> Tens
 
 
 def token_rewards(
-    log_ratio: Tensor, scores: Tensor, is_token: Tensor, beta: float, *, after_eos: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return -beta k1 on every token plus the answer's score on its last, and where rewards stand.
+    log_ratio: Tensor,
+    scores: Tensor,
+    is_token: Tensor,
+    is_state: Tensor,
+    beta: float,
+) -> Tensor:
+    """Return -beta k1 on every token plus the answer's score on its last state.
 
     log_ratio: (batch, tokens), log pi minus log ref. scores: (batch,). Ouyang et al. 2022, eq. 2.
-    `after_eos` puts the score one slot later, as Huang et al. 2024 (arXiv:2403.17031) and TRL did:
-    then both results are (batch, tokens + 1), and that slot counts as one more token.
+    is_state: (batch, states), as `is_token` or, for a score one slot after EOS as in Huang et al.
+    2024 (arXiv:2403.17031) and TRL, true on that slot too; rewards have its shape.
     """
     import torch
 
-    last = is_token.sum(1) - 1
     penalties = (-beta * k1(log_ratio)).masked_fill(~is_token, 0.0)
-    if after_eos:
-        penalties = torch.nn.functional.pad(penalties, (0, 1))
-        last = last + 1
-        is_token = torch.arange(penalties.shape[1], device=last.device)[None] <= last[:, None]
-    return penalties.scatter_add(1, last[:, None], scores[:, None].to(penalties)), is_token
+    penalties = torch.nn.functional.pad(penalties, (0, is_state.shape[1] - is_token.shape[1]))
+    last = is_state.sum(1) - 1
+    return penalties.scatter_add(1, last[:, None], scores[:, None].to(penalties))
 
 
 def gae(

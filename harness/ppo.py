@@ -6,11 +6,11 @@ sampler, recomputes their log-probabilities with the training forward at the sam
 puts the score on the last token and -beta log pi/ref on every one, and takes clipped gradient steps
 of the policy and of a value network of its own.
 
-What differs from other implementations, and why: 1. The score stands on EOS, not one slot later, so
-every row has one convention. 2. An iteration's minibatches are drawn once and only their order
-changes over epochs: log-probabilities are compared within one padding, and the ratio starts at
-exactly 1. 3. Policy and value have an optimiser each, so there is no coefficient between the two
-losses. 4. A mean over tokens is over a whole minibatch, however it was cut to fit the device.
+What differs from other implementations, and why: 1. The score stands on EOS, so every row has one
+convention; `legacy_after_eos` puts it a slot later. 2. An iteration's minibatches are drawn once,
+only their order changes over epochs: log-probabilities are compared within one padding, and the
+ratio starts at exactly 1. 3. Policy and value have an optimiser each, so there is no coefficient
+between the two losses. 4. A mean over tokens is over a whole minibatch, however it was cut to fit.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from harness.networks import (
     Networks,
     add_text_gradient,
     answer_logprobs,
-    answer_logprobs_and_entropy,
     backward,
     fill_models,
+    opinions,
     same_weights,
     save_models,
     trained,
@@ -64,6 +64,7 @@ from harness.rollout import (
     shuffled,
     whitened,
     with_advantages,
+    with_ends,
 )
 from harness.sampling import Decoding
 from harness.shared import derived_seed
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
 
 MAX_NORM: Final = 1.0  # of either network's gradient: Touvron et al. 2023, section 3.3
 ADAM_EPS: Final = 1e-5  # Huang et al. 2024, detail 7
-RATIO_GAP: Final = 1e-3  # of a log-ratio at the first minibatch of the first epoch
+RATIO_GAP: Final = 1e-3  # of a log-ratio at first: rounding, were packs cut anew for want of memory
 
 Grade = Callable[[Sequence[Episode]], list[float]]
 Row = dict[str, float]
@@ -216,15 +217,14 @@ class PPO:
         for part in filter(None, parts):
             rollouts.append([])
             for pack in packs_of(episodes, part, self.out.device, self.room()):
-                with torch.no_grad():
-                    logp, spread = answer_logprobs_and_entropy(
-                        self.networks.policy, pack, s.temperature
-                    )
-                    reference = answer_logprobs(self.networks.reference, pack, s.temperature)
-                    values = self.networks.value(pack)
+                states = with_ends(pack, episodes) if s.legacy_after_eos else pack
+                said = opinions(self.networks, pack, states, s.temperature)
+                logp, spread, reference, values = said
                 ratio, own = logp - reference, final[list(pack.numbers)]
-                rewards, _ = token_rewards(ratio, own, pack.is_token, self.beta)
-                rollouts[-1].append(Rollout(pack, logp, values, ratio, rewards, rewards, values))
+                where = (pack.is_token, states.is_token)
+                rewards = token_rewards(ratio, own, *where, self.beta)
+                given = (logp, values, ratio, rewards, rewards, values)
+                rollouts[-1].append(Rollout(pack, states, *given))
                 entropy += float(masked_sum(spread, pack.is_token))
         if s.whiten_rewards:
             white = iter(whitened([one for part in rollouts for one in part], "rewards"))
@@ -258,12 +258,13 @@ class PPO:
         s = self.settings
         part = cut(part, self.room())
         tokens = float(sum(one.pack.is_token.sum() for one in part))
+        states = float(sum(one.states.is_token.sum() for one in part))
         totals = dict.fromkeys(("policy_loss", "value_loss", "clip_fraction", "ratio_gap"), 0.0)
         for one in part:
             is_token = one.pack.is_token
-            values = self.networks.value(one.pack)
+            values = self.networks.value(one.states)
             errors, _ = value_losses(values, one.old_values, one.returns, s.value_clip)
-            totals["value_loss"] += backward(masked_sum(errors, is_token) / tokens)
+            totals["value_loss"] += backward(masked_sum(errors, one.states.is_token) / states)
             if frozen:
                 continue
             logp = answer_logprobs(self.networks.policy, one.pack, s.temperature)
@@ -309,7 +310,7 @@ class PPO:
     def guard(self, step: int, measured: Row) -> None:
         """Raise Diverged where the policy is not what was sampled, or has lost itself."""
         self.require_finite(step, **measured)
-        if wrong := astray(measured, self.curve[:1], same_at_start=self.same_at_start):
+        if wrong := astray(measured, self.curve, same_at_start=self.same_at_start):
             self.diverge(step, wrong)
 
     def require_finite(self, step: int, **values: float) -> None:

@@ -30,7 +30,11 @@ def reward_models(book: Book) -> list[dict[str, Any]]:
             file = book.store.path(model.id) / CALIBRATION
             if model not in book.store or not file.is_file():  # a plugin's may have none
                 continue
-            known = {"artifact": model.id, "base": cell.base, "dataset": cell.dataset}
+            known: dict[str, Any] = {
+                "artifact": model.id,
+                "base": cell.base,
+                "dataset": cell.dataset,
+            }
             known |= {"seed": cell.seed, "place": place, "reads": axes_of(model), "rows": []}
             known["calibration"] = json.loads(file.read_text(encoding="utf-8"))
             rows = found.setdefault(model.id, known)["rows"]

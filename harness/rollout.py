@@ -70,9 +70,14 @@ class Pack:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A pack of episodes and what is fixed while it is trained on; tensors are (rows, tokens)."""
+    """A pack of episodes and what is fixed while it is trained on.
+
+    old_logp, log_ratio, advantages: (rows, tokens). old_values, rewards, returns: as many columns
+    as `states` has, the pack itself or, `with_ends`, the pack and one slot after each EOS.
+    """
 
     pack: Pack
+    states: Pack
     old_logp: Tensor
     old_values: Tensor
     log_ratio: Tensor
@@ -134,10 +139,14 @@ def cut(rollouts: Sequence[Rollout], rows: int | None) -> list[Rollout]:
             continue
         for start in range(0, count, rows):
             here = slice(start, start + rows)
-            pack = Pack(*(getattr(one.pack, field.name)[here] for field in fields(Pack)))
-            rest = [getattr(one, field.name)[here] for field in fields(Rollout)[1:]]
-            found.append(Rollout(pack, *rest))
+            rest = [getattr(one, field.name)[here] for field in fields(Rollout)[2:]]
+            found.append(Rollout(part_of(one.pack, here), part_of(one.states, here), *rest))
     return found
+
+
+def part_of(pack: Pack, here: slice) -> Pack:
+    """Return some rows of a pack."""
+    return Pack(*(getattr(pack, field.name)[here] for field in fields(Pack)))
 
 
 def packed(episodes: Sequence[Episode], numbers: Sequence[int], device: str) -> Pack:
@@ -154,6 +163,21 @@ def packed(episodes: Sequence[Episode], numbers: Sequence[int], device: str) -> 
     columns = torch.arange(width, device=device)[None]
     places = (starts + columns).clamp(max=length - 1)
     return Pack(tuple(numbers), ids, ids.gather(1, places), places - 1, columns < lengths)
+
+
+def with_ends(pack: Pack, episodes: Sequence[Episode]) -> Pack:
+    """Return a pack with one more slot for each answer that ended: the state after its EOS.
+
+    An answer that was cut off has none, and no token stands in the slot.
+    """
+    import torch
+
+    ended = torch.tensor([episodes[number].finished for number in pack.numbers])
+    lengths = pack.is_token.sum(1, keepdim=True) + ended.to(pack.ids.device)[:, None]
+    columns = torch.arange(pack.is_token.shape[1] + 1, device=pack.ids.device)[None]
+    positions = (pack.positions[:, :1] + columns).clamp(max=pack.ids.shape[1] - 1)
+    tokens = torch.nn.functional.pad(pack.tokens, (0, 1))
+    return replace(pack, tokens=tokens, positions=positions, is_token=columns < lengths)
 
 
 def in_rows(tokens: Tensor, is_token: Tensor) -> Tensor:
@@ -197,9 +221,9 @@ def final_scores(episodes: Sequence[Episode], scores: Sequence[float], s: Settin
 
 def with_advantages(rollout: Rollout, lam: float) -> Rollout:
     """Return a rollout with its advantages and returns; the discount is 1."""
-    is_token = rollout.pack.is_token
-    advantages, returns = gae(rollout.rewards, rollout.old_values, is_token, lam=lam)
-    return replace(rollout, advantages=advantages, returns=returns)
+    is_state, tokens = rollout.states.is_token, rollout.pack.is_token.shape[1]
+    advantages, returns = gae(rollout.rewards, rollout.old_values, is_state, lam=lam)
+    return replace(rollout, advantages=advantages[:, :tokens], returns=returns)
 
 
 def whitened(rollouts: Sequence[Rollout], name: Literal["rewards", "advantages"]) -> list[Rollout]:
@@ -209,7 +233,7 @@ def whitened(rollouts: Sequence[Rollout], name: Literal["rewards", "advantages"]
     """
     import torch
 
-    masks = [one.pack.is_token for one in rollouts]
+    masks = [(one.states if name == "rewards" else one.pack).is_token for one in rollouts]
     tokens = [getattr(one, name)[mask] for one, mask in zip(rollouts, masks, strict=True)]
     flat = torch.cat(tokens)[None]
     white = whiten(flat, torch.ones_like(flat, dtype=torch.bool), shift_mean=name != "rewards")[0]
@@ -229,15 +253,17 @@ def measurements(
 
     count = len(episodes)
     flat = {
-        name: torch.cat([getattr(one, name)[one.pack.is_token] for one in rollouts])
-        for name in ("log_ratio", "rewards", "old_values", "returns")
+        name: torch.cat([getattr(one, name)[one.states.is_token] for one in rollouts])
+        for name in ("rewards", "old_values", "returns")
     }
+    flat["log_ratio"] = torch.cat([one.log_ratio[one.pack.is_token] for one in rollouts])
     proxy = torch.tensor(scores, dtype=torch.float64)
     gaps = [
         abs(float(logp) - episodes[number].logp)
         for one in rollouts
         for number, logp in zip(one.pack.numbers, one.old_logp.sum(1), strict=True)
     ]
+    each = torch.cat([k1(one.log_ratio).sum(1) for one in rollouts])  # of whole answers
     everywhere = torch.ones_like(flat["returns"], dtype=torch.bool)
     answers = [one.token_ids for one in episodes]
     finished = [one.finished for one in episodes]
@@ -247,6 +273,7 @@ def measurements(
         "proxy_std": float(proxy.std(correction=0)),
         "reward": float(flat["rewards"].sum()) / count,
         "kl": float(k1(flat["log_ratio"]).sum()) / count,
+        "kl_error": float(each.std(correction=0)) / math.sqrt(count),
         "kl_k3": float(k3(flat["log_ratio"]).sum()) / count,
         "length": sum(map(len, answers)) / count,
         "eos_rate": sum(finished) / count,

@@ -241,6 +241,12 @@ def test_pretraining_text_is_cut_into_equal_blocks_and_a_weight_without_text_is_
         {"schedule": "constant"},
         {"warmup": 2},
         {"value_warmup": 1},
+        {"legacy_after_eos": True},
+        {"minibatches": 1},
+        {"epochs": 1},
+        {"value_learning_rate": 1e-2},
+        {"kl_horizon": 16},
+        {"missing_eos": "subtract", "missing_eos_score": -3.0},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -255,6 +261,11 @@ def test_every_setting_changes_the_policy(done, policy, prompts, tmp_path, chang
         ({"batch_size": 0}, "must be positive"),
         ({"kl": -1.0}, "must not be negative"),
         ({"temperature": 0.0}, "temperature must be positive"),
+        ({"kl_target": 0.0}, "kl_target must be positive, but is 0"),
+        ({"kl_horizon": 0}, "kl_horizon must be positive"),
+        ({"clip": 0.0}, "clip must be positive"),
+        ({"pretraining_weight": -1.0}, "pretraining_weight must not be negative"),
+        ({"value_head": "reward"}, "needs a reward model"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(policy, prompts, tmp_path, change, message):

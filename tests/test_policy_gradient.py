@@ -62,24 +62,25 @@ def test_an_answer_that_ends_early_has_the_advantages_of_a_shorter_row():
     [(False, [0.451, 0.58, 0.4, 0.0]), (True, [0.4149, 0.542, 0.36, 0.8])],
 )
 def test_a_score_at_eos_and_one_slot_after_it_give_their_known_advantages(after_eos, expected):
-    is_token = torch.tensor([[True, True, True, False]])
-    ratio = torch.zeros(1, 3 if after_eos else 4, dtype=torch.float64)
-    mask = is_token[:, : ratio.shape[1]]
-    rewards, seen = token_rewards(ratio, torch.tensor([1.0]), mask, 0.1, after_eos=after_eos)
-    found, _ = gae(rewards, VALUES.new_tensor([[0.5, 0.4, 0.6, 0.2]]), seen, lam=0.95)
+    is_token = torch.tensor([[True, True, True]])
+    is_state = torch.tensor([[True, True, True, after_eos]])
+    ratio = torch.zeros(1, 3, dtype=torch.float64)
+    rewards = token_rewards(ratio, torch.tensor([1.0]), is_token, is_state, 0.1)
+    found, _ = gae(rewards, VALUES, is_state, lam=0.95)
     close(found, expected)
 
 
 def test_the_score_stands_on_the_last_token_and_the_penalty_on_all_of_them():
     ratio = torch.tensor([[0.5, -1.0, NAN], [2.0, NAN, NAN]])
     is_token = torch.tensor([[True, True, False], [True, False, False]])
-    rewards, _ = token_rewards(ratio, torch.tensor([3.0, 4.0]), is_token, 0.1)
+    rewards = token_rewards(ratio, torch.tensor([3.0, 4.0]), is_token, is_token, 0.1)
     close(rewards, [-0.05, 3.1, 0.0, 3.8, 0.0, 0.0])
 
 
 def test_the_penalty_is_not_clamped_where_a_log_ratio_is_negative():
     ratio = torch.tensor([[-2.0]])
-    rewards, _ = token_rewards(ratio, torch.zeros(1), torch.tensor([[True]]), 0.5)
+    here = torch.tensor([[True]])
+    rewards = token_rewards(ratio, torch.zeros(1), here, here, 0.5)
     assert rewards.item() == 1.0
 
 

@@ -22,6 +22,7 @@ from harness.rollout import (
     is_repetitive,
     packs_of,
     shuffled,
+    with_ends,
 )
 from harness.sampling import Decoding
 from harness.stages.reward import with_head
@@ -258,6 +259,52 @@ def test_a_missing_eos_is_looked_for_in_the_answer_and_priced_by_rule(rule, earn
     assert final_scores(episodes, [2.0, 5.0], given) == earned
 
 
+@pytest.mark.parametrize("micro_batch", [None, 1])
+def test_a_score_after_eos_has_the_known_advantages_and_none_where_the_answer_was_cut_off(
+    tmp_path, micro_batch
+):
+    given = settings(legacy_after_eos=True, lam=0.95, kl=0.0, whiten_advantages=False, batch_size=2)
+    run = loop(tmp_path, first_token, given, asked=prompts(2), micro_batch=micro_batch)
+    ended = Episode(run.prompts[0], (3, 4, STOP), finished=True, logp=0.0)
+    cut_off = Episode(run.prompts[1], (3, 4, 5), finished=False, logp=0.0)
+    known = torch.tensor([0.5, 0.4, 0.6, 0.2])
+    seen = []
+
+    def values(states):
+        seen.append(states)
+        return known[None, : states.is_token.shape[1]].masked_fill(~states.is_token, 0.0)
+
+    run.networks.value = values
+    ((part,), _) = run.evaluate(0, [ended, cut_off], [1.0, 1.0])
+    found = {
+        number: one.advantages[row].tolist()
+        for one in part
+        for row, number in enumerate(one.pack.numbers)
+    }
+    returns = {
+        number: one.returns[row].tolist()
+        for one in part
+        for row, number in enumerate(one.pack.numbers)
+    }
+    assert found[0] == pytest.approx([0.4149, 0.542, 0.36], abs=1e-6)
+    assert found[1] == pytest.approx([0.451, 0.58, 0.4], abs=1e-6)
+    assert returns[0] == pytest.approx([0.9149, 0.942, 0.96, 1.0], abs=1e-6)
+    assert sum(int(states.is_token.sum()) for states in seen) == 4 + 3
+
+
+def test_the_state_after_eos_is_valued_as_the_whole_answer_is(tmp_path):
+    classifier = with_head(random_llama(0, vocab_size=12), 0, 0)
+    episodes = [replace(one, finished=i != 1) for i, one in enumerate(episodes_of([5, 4, 3, 5]))]
+    (pack,) = packs_of(episodes, range(4), "cpu")
+    with torch.no_grad():
+        found = ValueNetwork(classifier)(with_ends(pack, episodes))
+        for row, number in enumerate(pack.numbers):
+            one = episodes[number]
+            whole = torch.tensor([[*one.asked.ids, *one.token_ids]])
+            last = float(classifier(input_ids=whole).logits[0, 0]) if one.finished else 0.0
+            assert float(found[row, len(one.token_ids)]) == pytest.approx(last, abs=1e-5)
+
+
 def test_scores_whitened_over_the_batch_have_mean_zero_and_variance_one():
     episodes = episodes_of([2, 2, 2, 2])
     found = final_scores(episodes, [1.0, 5.0, 2.0, 9.0], settings(whiten_scores=True))
@@ -488,6 +535,6 @@ def test_orders_of_prompts_and_minibatches_are_permutations_of_their_own():
 def test_rewards_without_score_after_the_first_token_have_gae_of_the_penalty_alone():
     ratio = torch.tensor([[0.2, 0.4]])
     mask = torch.ones(1, 2, dtype=torch.bool)
-    rewards, _ = token_rewards(ratio, torch.zeros(1), mask, 0.5)
+    rewards = token_rewards(ratio, torch.zeros(1), mask, mask, 0.5)
     advantages, _ = gae(rewards, torch.zeros(1, 2), mask, lam=1.0)
     assert advantages[0].tolist() == pytest.approx([-0.3, -0.2])

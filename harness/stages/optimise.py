@@ -48,7 +48,7 @@ COLUMNS = (
 )
 
 
-@stage(makes=Policy, version=3, later=("early_stop",))
+@stage(makes=Policy, version=3, later=("early_stop", "legacy_after_eos"))
 def optimise(
     out: Draft,
     policy: Policy,
@@ -88,14 +88,14 @@ def optimise(
     stop_kl: float | None = None,
     checkpoints: int = 3,
     early_stop: EarlyStop | None = None,
+    legacy_after_eos: bool | None = None,
     seed: int,
 ) -> None:
     """Make the policy that PPO reaches from `policy` under a reward, near a reference; `Settings`.
 
     `value` starts the value network, the policy where None; its head starts at zeros, the mean of a
-    normalised reward: a reward model's own was ten deviations off before EOS. The reference is
-    `policy` unless given. `early_stop` says which policy is kept, `validation.csv` what was seen.
-    Defaults: Huang et al. 2024's code; `harness.PRESETS` has others'.
+    normalised reward: a reward model's own was ten deviations off before EOS. `reference` is the
+    policy unless given. Defaults: Huang et al. 2024's code; `harness.PRESETS` has others'.
     """
     given = Sources(reward, value, reference or policy, pretraining, early_stop)
     train(out, policy, prompts, given, Settings.among(locals()))
@@ -123,6 +123,8 @@ def train(
     from harness.stages.sample import Manner
     from harness.training import save_model, write_curve
 
+    if settings.value_head == "reward" and sources.value is None:
+        raise ValueError('value_head = "reward" needs a reward model as `value`; or set "zeros"')
     tokenizer = policy.tokenizer()
     manner = Manner.of(policy, tokenizer, settings.temperature)
     networks = networks_for(out, policy, sources, settings, tokenizer.pad_token_id)

@@ -69,7 +69,8 @@ def fit_reward(
     pairs of a prompt are one element of a batch, which counts prompts then: `k_wise`. A seeded
     share of the prompts, `held_out`, is kept for calibration. `normalise` gives reference answers
     mean 0 and standard deviation 1: leave it off for a model that is used with an absolute
-    threshold. Defaults: Touvron et al. 2023, section 3.2.2, with the batch of Stiennon et al. 2020.
+    threshold. Defaults: Touvron et al. 2023, section 3.2.2, with the batch of Stiennon et al. 2020,
+    and down to 0, not to a tenth of the learning rate.
     """
     recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
     fit(out, policy, pairs, Fit(recipe, axis, margin, centre, normalise, held_out, max_length))
