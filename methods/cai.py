@@ -14,7 +14,7 @@ revisions against first answers with human labels (Hugging Face 2024, who split 
 5. Where the paper is silent PPO is that of Huang et al. 2024, with smaller batches. 6. In SL-CAI
 the learning rate falls by a cosine, a prompt for helpfulness has one answer in place of two, and
 unfinished answers are left out. 7. The preference model starts from the SFT policy; its scores have
-deviation 1, so `beta` is in that unit.
+deviation 1, so `beta` is in that unit. 8. The labeller compares without worked examples.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def cai(
     pm_learning_rate: float = 1e-5,  # Touvron et al. 2023, section 3.2.2
     pm_epochs: int = 1,  # section 3.2.2 there: more overfits
     pm_batch_size: int = 64,
-    beta: Annotated[float, LogRange(1e-4, 1.0)] = 0.001,  # Bai et al. 2022a, 4.1; DPO: 0.1
+    beta: Annotated[float | None, LogRange(1e-4, 1.0)] = None,  # 0.001 in Bai et al. 2022a; DPO 0.1
     learning_rate: Annotated[float, LogRange(3e-7, 3e-5)] = 3e-6,  # Huang et al. 2024
     batch_size: int = 64,
     passes: float = 8.0,  # of reinforcement learning over the prompts: Ouyang et al. 2022
@@ -87,9 +87,9 @@ def cai(
     fit: dict[str, Any] = {"learning_rate": learning_rate, "batch_size": batch_size}
     fit |= {"seed": shared.seed}
     if stage2 != "pm_ppo":
-        return prefer(sl, pairs, beta=beta, **fit)
+        return prefer(sl, pairs, beta=0.1 if beta is None else beta, **fit)
     pm: dict[str, Any] = {"learning_rate": pm_learning_rate, "epochs": pm_epochs}
     model = fit_reward(shared.sft, pairs, **pm, batch_size=pm_batch_size, seed=shared.seed)
-    rl = {**PRESETS["n_plus"], **fit, "kl": beta, "passes": passes}
+    rl = {**PRESETS["n_plus"], **fit, "kl": 0.001 if beta is None else beta, "passes": passes}
     rl |= {"max_new_tokens": shared.max_new_tokens}
     return optimise(sl, shared.prompts, reward=Reward(model), value=model, **rl)

@@ -11,6 +11,7 @@ policy and is normalised; a fixed number of epochs stands for training until a p
 instead of Adafactor. 4. The value network starts from the SFT policy with a head of zeros. 5. No
 checkpoint is picked unless the study's selection rule does. 6. The row that differs from PPO in
 nothing but who labels is `ppo` with `feedback = "ai"`; this one follows the paper's own RL.
+7. Answers are judged as they stand; the paper strips stray symbols from their ends before.
 """
 
 from __future__ import annotations

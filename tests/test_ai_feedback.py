@@ -190,6 +190,14 @@ def test_rl_cai_pairs_come_from_sl_cai_and_are_labelled_by_the_constitution(stag
     assert start == sl
 
 
+def test_the_price_of_leaving_sl_cai_is_that_of_its_optimiser():
+    assert arguments(planned("cai"))["kl"] == 0.001  # Bai et al. 2022a
+    for stage2 in ("dpo_revision", "dpo_ai_labels"):
+        assert arguments(planned("cai", stage2=stage2))["beta"] == 0.1  # Hugging Face 2024
+    given = [planned("cai", stage2=s, beta=0.3) for s in ("pm_ppo", "dpo_revision")]
+    assert [arguments(p).get("kl", arguments(p).get("beta")) for p in given] == [0.3, 0.3]
+
+
 def test_revisions_against_first_answers_ask_no_judge():
     made = closure(planned("cai", stage2="dpo_revision"))
     assert "relabel" not in made

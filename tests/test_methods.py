@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import Reward, best_of_n, fit_reward, prefer
+from harness import Reward, best_of_n, fit_reward, prefer, tempered
+from harness.ranges import declared_ranges
 from harness.registry import discover, get, plugins
 from harness.stage import coerce
 from harness.tiny import tiny_base, tiny_shared
@@ -74,6 +75,12 @@ def test_best_of_n_picks_by_a_reward_model_fitted_on_the_shared_pairs():
     )
     made = get("method", "best_of_n")(SHARED, n=4, **settings)
     assert made == best_of_n(SHARED.sft, n=4, reward=Reward(reward))
+
+
+def test_a_tempered_row_is_sft_drawn_at_that_temperature():
+    plugin = get("method", "tempered")
+    assert plugin(SHARED, temperature=0.5) == tempered(SHARED.sft, temperature=0.5)
+    assert list(declared_ranges(plugin)) == ["temperature"]  # so that tuning finds its best
 
 
 def test_rows_that_ask_for_the_same_reward_model_share_it():

@@ -18,7 +18,7 @@ from harness.study_file import SHIPPED, Overrides, StudyError, read
 
 # Their rows are files of their own, which tests of the benchmarks look after.
 NO_BENCHMARKS = ("evaluation.settings={}", 'evaluation.suites=["preference", "diagnostics"]')
-CONTROLS = {"always_comply", "always_refuse", "longest_of_n", "verbatim"}
+CONTROLS = {"always_comply", "always_refuse", "longest_of_n", "tempered", "verbatim"}
 
 
 def ours(method):
