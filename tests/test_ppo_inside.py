@@ -236,6 +236,19 @@ def test_a_first_ratio_that_is_not_one_stops_the_run_and_a_later_one_does_not(tm
         run.update(off, 0, 0)
 
 
+def test_a_policy_that_is_not_at_its_own_reference_in_the_beginning_stops_the_run(tmp_path):
+    run = begun(tmp_path)
+    assert run.same_at_start
+    run.networks.reference = letters(seed=1, vocabulary=12)  # as an adapter that is not silent
+    episodes = run.draw(0)
+    _, measured = run.evaluate(0, episodes, first_token(episodes))
+    assert abs(measured["kl"]) > 1e-4
+    with pytest.raises(Diverged, match=r"KL to the policy itself is \S+, not 0 at step 1 of 1"):
+        run.guard(0, measured)
+    run.curve = [measured]
+    run.guard(1, measured)  # later it may be anywhere
+
+
 def test_kl_that_stays_below_zero_stops_the_run_and_chance_does_not(tmp_path):
     run = begun(tmp_path)
     run.same_at_start = False
