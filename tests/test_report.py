@@ -620,7 +620,7 @@ def test_every_curve_of_optimisation_reaches_the_report(tmp_path):
         shown |= {r["column"]: float(r["value"]) for r in rows if r["step"] == "10"}
         assert f"figures/{name}.svg" in (folder / "report.md").read_text()
     assert shown == ends
-    assert "dpo: variance that values explain ends at 0.7" in (folder / "report.html").read_text()
+    assert "dpo: variance values explain ends at 0.7" in (folder / "report.html").read_text()
 
 
 def test_curves_of_imitation_alone_have_no_figure_of_optimisation(tmp_path):

@@ -21,7 +21,7 @@ BESIDE = {  # what shows whether training was sound, whatever it earned
     "eos_rate": "share of answers that end",
     "entropy": "entropy, nats a token",
     "clip_fraction": "share of tokens clipped",
-    "explained_variance": "variance that values explain",
+    "explained_variance": "variance values explain",
 }
 SHARE = "share of the training steps"
 Line = list[tuple[float, float]]
@@ -161,7 +161,9 @@ def plot(
                 xs, ys = zip(*line, strict=True)
                 axes.plot(xs, ys, color=painter.colours[label], linewidth=1.3, marker=mark)
             axes.set_xlabel(x_name)
-            axes.set_ylabel(y_name)
+            (axes.set_ylabel if wide == 1 else axes.set_title)(
+                y_name
+            )  # small panels: no room aside
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
         for axes in places:  # what is left over of the last row
