@@ -10,6 +10,7 @@ from fixed_results import write_results
 from tiny import tiny_pairs, tiny_policy
 
 from harness.artifacts import RewardModel
+from harness.merge import JOINED
 from harness.report import write_report
 from harness.report.reward_models import reward_table
 from harness.report.tables import Matrix
@@ -124,3 +125,12 @@ def test_a_study_without_reward_models_says_nothing_of_them(tmp_path):
     folder = write_results(tmp_path)
     write_report(folder)
     assert "Reward models" not in (folder / "report.md").read_text()
+
+
+def test_merging_tells_each_reward_model_once_with_the_rows_of_all_machines():
+    one, other = ({"artifact": name, "calibration": {"n": 1}} for name in ("fit-1", "fit-2"))
+    sources = [[{**one, "rows": ["a"]}], [{**one, "rows": ["b"]}, {**other, "rows": ["b"]}]]
+    assert JOINED["reward_models"](sources) == [
+        {**one, "rows": ["a", "b"]},
+        {**other, "rows": ["b"]},
+    ]
