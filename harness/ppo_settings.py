@@ -122,7 +122,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "temperature": 1.0,
             "adam_betas": (0.9, 0.95),
         },
-        "llama2": {  # Touvron et al. 2023, section 3.2.3; lam and the value's side as n_plus
+        "llama2": {  # Touvron et al. 2023, section 3.2.3; lam, the value's clip and start as n_plus
             **_N_PLUS,
             "kl": 0.01,
             "minibatches": 8,
