@@ -63,10 +63,16 @@ def hir(
     reward_batch_size: int = 64,
 ) -> Policy:
     """Learn to follow goals from own answers, each relabelled by the goal that it reached."""
+    if rounds < 0 or replay < 1:
+        raise ValueError(
+            "hir needs rounds of at least 0, and a replay of at least the round itself"
+        )
     helpful, safe = axis_rewards(shared, reward_learning_rate, reward_epochs, reward_batch_size)
     prompts = portion(shared.prompts, start=0.0, end=share, seed=shared.seed_for("prompts"))
     terms: dict[str, Any] = {"goalless": goalless, "contrast": contrast, "entropy": entropy}
+    terms |= {"unsafe_goals": unsafe_goals, "learning_rate": learning_rate, "epochs": epochs}
     terms |= {"label_smoothing": label_smoothing, "contrast_smoothing": contrast_smoothing}
+    terms["batch_size"] = batch_size
     draws: dict[str, Any] = {"temperature": temperature, "max_new_tokens": shared.max_new_tokens}
     by: dict[str, Any] = {"helpful": helpful, "safe": safe, "judged_axes": judged_axes}
     by["parts"] = parts
@@ -76,14 +82,6 @@ def hir(
         asked = under_goal(policy, goal=BEST.text)
         drawn = sample(asked, prompts, n=n, **draws, seed=shared.seed_for("grow", number))
         seen += (in_hindsight(drawn, policy=policy, **by, seed=shared.seed_for("parts", number)),)
-        policy = follow_goals(
-            policy,
-            seen[-replay:],
-            unsafe_goals=unsafe_goals,
-            **terms,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=shared.seed_for("hindsight", number),
-        )
+        seed = shared.seed_for("hindsight", number)
+        policy = follow_goals(policy, seen[-replay:], **terms, seed=seed)
     return under_goal(policy, goal=BEST.text if goal else "")

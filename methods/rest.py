@@ -18,6 +18,7 @@ to the study's pairs; the paper's are given.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from harness import (
@@ -62,6 +63,8 @@ def rest(
     reward_batch_size: int = 64,
 ) -> Policy:
     """Imitate own answers above rising thresholds of a learnt reward."""
+    if grow < 1 or not thresholds or any(b <= a for a, b in pairwise(thresholds)):
+        raise ValueError("rest needs a Grow step, and Improve steps with rising thresholds")
     reward = fit_reward(
         shared.sft,
         shared.labelled(feedback),
@@ -72,7 +75,7 @@ def rest(
     )
     prompts = portion(shared.prompts, start=0.0, end=share, seed=shared.seed_for("prompts"))
     given = (as_answers(shared.demonstrations, policy=shared.sft),) if demonstrations else ()
-    fit: dict[str, Any] = {"batch_size": batch_size, "seed": shared.seed}
+    fit: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "seed": shared.seed}
     policy = shared.sft
     for number in range(grow):
         seed = shared.seed_for("grow", number)
@@ -86,6 +89,5 @@ def rest(
                 if scale == "quantile"
                 else keep_above(pools, threshold=least, scale=scale, at_most=at_most)
             )
-            rate = learning_rate * decay**step
-            policy = finetune(start, kept, learning_rate=rate, epochs=epochs, **fit)
+            policy = finetune(start, kept, learning_rate=learning_rate * decay**step, **fit)
     return policy

@@ -48,6 +48,8 @@ def rlaif(
     passes: float = 8.0,  # appendix on RL: 8 epochs
 ) -> Policy:
     """Fit a reward model to the labeller's soft labels and optimise the SFT policy against it."""
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta is a share of the objective in [0, 1), not {beta}")
     own = pair_source == "self_sampled"
     model = fit_reward(
         shared.sft,

@@ -30,6 +30,8 @@ def rlaif_direct(
     passes: float = 8.0,  # appendix on RL: 8 epochs
 ) -> Policy:
     """Optimise the SFT policy by REINFORCE against the labeller's expected ratings."""
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta is a share of the objective in [0, 1), not {beta}")
     labeller = shared.asked("rlaif_direct")
     reward = ByTag(
         general=Rescaled(labeller.on("helpful")),

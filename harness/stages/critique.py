@@ -263,6 +263,8 @@ def self_revised(
     Raises ValueError where the dataset brings no model that could write critiques, and where no
     principle is meant for them.
     """
+    if revisions < 0:
+        raise ValueError(f"revisions must not be negative, but is {revisions}")
     if revisions:
         constitution.meant_for("critique", "safe")
     if shared.assistant is None:
