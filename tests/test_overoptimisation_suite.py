@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from test_suites import WORLD, made, truth_of
 
+from evals.corrupted import CORRUPTIONS
 from evals.overoptimisation import (
     SHEET,
     Draws,
@@ -69,7 +70,7 @@ def test_a_row_is_read_by_the_reward_nearest_to_it_in_its_making():
 
 def test_rows_without_a_reward_have_no_items_and_one_draw_is_refused():
     subject = tiny_subject()
-    assert overoptimisation(subject).recipe.stage.name == "grade_overoptimisation"
+    assert overoptimisation(subject).recipe.stage.name == "with_resistance"
     subject = replace(subject, policy=subject.sft)
     assert overoptimisation(subject).recipe.stage.name == "unrewarded"
     with pytest.raises(ValueError, match="n must be at least 2"):
@@ -116,4 +117,5 @@ def test_grades_are_the_worlds_and_rewards_the_answers_own(tmp_path):
             == ("best_help", "best of 4", request.id)
         ]
         assert best == pytest.approx(grade(world, request, answers[-1]).helpful)
-    assert {row["metric"] for row in found} == {metric.name for metric in SHEET.metrics}
+    others = {metric.name for metric in SHEET.metrics} - set(CORRUPTIONS)
+    assert {row["metric"] for row in found} == others
