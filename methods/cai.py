@@ -62,6 +62,7 @@ def cai(
     pm_batch_size: int = 64,
     beta: Annotated[float | None, LogRange(1e-4, 1.0)] = None,  # 0.001 in Bai et al. 2022a; DPO 0.1
     learning_rate: Annotated[float, LogRange(3e-7, 3e-5)] = 3e-6,  # Huang et al. 2024
+    value_learning_rate: float = 3e-6,  # Huang et al. 2024
     batch_size: int = 64,
     passes: float = 8.0,  # of reinforcement learning over the prompts: Ouyang et al. 2022
 ) -> Policy:
@@ -91,5 +92,5 @@ def cai(
     pm: dict[str, Any] = {"learning_rate": pm_learning_rate, "epochs": pm_epochs}
     model = fit_reward(shared.sft, pairs, **pm, batch_size=pm_batch_size, seed=shared.seed)
     rl = {**PRESETS["n_plus"], **fit, "kl": 0.001 if beta is None else beta, "passes": passes}
-    rl |= {"max_new_tokens": shared.max_new_tokens}
+    rl |= {"max_new_tokens": shared.max_new_tokens, "value_learning_rate": value_learning_rate}
     return optimise(sl, shared.prompts, reward=Reward(model), value=model, **rl)

@@ -66,6 +66,7 @@ def llama2(
     passes: float = 8.0,  # over the prompts; the paper has 200 to 400 batches of 512
     batch_size: int = 512,  # section 3.2.3
     learning_rate: Annotated[float, LogRange(1e-7, 1e-5)] = 1e-6,  # section 3.2.3
+    value_learning_rate: float = 1e-6,  # section 3.2.3 names one rate
 ) -> Policy:
     """Imitate the best answers by two reward models, version by version, then optimise by PPO."""
     fit: dict[str, Any] = {"margin": margin, "safety_mix": safety_mix, "safety_loss": safety_loss}
@@ -90,5 +91,5 @@ def llama2(
         policy = finetune(start, kept, learning_rate=rs_learning_rate, epochs=rs_epochs, seed=seed)
     rl = {**PRESETS["llama2"], "kl": kl, "batch_size": batch_size, "learning_rate": learning_rate}
     rl |= {"passes": passes, "max_new_tokens": shared.max_new_tokens, "seed": shared.seed}
-    rl |= {"reward": reward, "value": value}
+    rl |= {"reward": reward, "value": value, "value_learning_rate": value_learning_rate}
     return policy if stages == "rs" else optimise(policy, shared.prompts, **rl)
