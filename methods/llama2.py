@@ -76,9 +76,8 @@ def llama2(
     policy, pairs = shared.sft, shared.preferences
     drawn: tuple[Samples, ...] = ()
     for version in range(count):
-        if fresh:
-            new = fresh_pairs(shared, policy, number=version, of=count)
-            pairs = together((pairs, new)) if version else new
+        new = fresh_pairs(shared, policy, number=version, of=count) if fresh else pairs
+        pairs = together((pairs, new)) if fresh and version else new
         reward, value = gated_reward(shared, pairs, rewards, threshold, epochs=reward_epochs, **fit)
         if stages == "ppo":
             break
