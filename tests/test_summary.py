@@ -77,8 +77,14 @@ def test_rows_that_learnt_nothing_stand_apart_from_the_methods(five, tmp_path):
     matrix = Matrix(spend(folder, "best_of_n", labels_used=0, labels_human=0))
     assert matrix.untrained(HAMLET) == ["best_of_n"]
     said = next(iter(summary(matrix, HAMLET)))
-    assert "dpo by" in said
-    assert "best_of_n" not in said
+    methods = said.split(" Better without learning anything: ")[0]
+    assert "dpo by" in methods
+    assert "best_of_n" not in methods
+    for metric in ("gold_help", "gold_safe"):
+        found = entry(matrix, "best_of_n", metric)
+        assert found.significant
+        by = number(found.difference.value)
+        assert f"Better without learning anything: best_of_n by {by} (" in said
     trained = Matrix(spend(folder, "best_of_n", tokens_trained=300000))
     assert trained.untrained(HAMLET) == []
 

@@ -39,31 +39,43 @@ def summary(matrix: Matrix, block: Block) -> Iterator[str]:
 def differences(matrix: Matrix, block: Block, decoding: str) -> Iterator[str]:
     """Yield what the tests say of each co-primary metric under one decoding.
 
-    Rows that learnt nothing are left to the tables: they are there for scale.
+    Rows that learnt nothing are there for scale, so of them those alone are named that are better:
+    what learning is worth beside them is for the reader to say.
     """
     idle = matrix.untrained(block)
     for metric in matrix.co_primary():
-        found = [
-            entry
+        entries = [
+            matrix.entries[block, label, measure]
             for measure in matrix.measures(block, metric)
             if measure.decoding == decoding
             for label in matrix.tested
-            if label not in idle
-            and (entry := matrix.entries[block, label, measure]).difference is not None
         ]
+        entries = [entry for entry in entries if entry.difference is not None]
+        found = [entry for entry in entries if entry.label not in idle]
         if found:
             said = told(metric, found, "methods" if idle else "rows")
             yield f"{metric.axis.capitalize()} ({metric.name}): {said}."
+        best = better(metric, [entry for entry in entries if entry.label in idle])
+        if best:
+            names = ", ".join(by_how_much(entry) for entry in best)
+            yield f"Better without learning anything: {names}."
+
+
+def better(metric: Metric, entries: Sequence[Entry], sign: int = 1) -> list[Entry]:
+    """Return the entries that stand and are better; worse with a sign of -1."""
+    return [
+        entry
+        for entry in entries
+        if entry.significant and entry.difference and sign * metric.gain(entry.difference.value) > 0
+    ]
 
 
 def told(metric: Metric, entries: Sequence[Entry], what: str) -> str:
     """Return who is better, who worse, and how small a difference the others could have shown."""
-    sure = [entry for entry in entries if entry.significant]
     open_ones = [entry for entry in entries if not entry.significant]
     parts = []
     for way, sign in (("better", 1), ("worse", -1)):
-        group = [e for e in sure if e.difference and sign * metric.gain(e.difference.value) > 0]
-        if group:
+        if group := better(metric, entries, sign):
             parts.append(f"{way}: {', '.join(by_how_much(entry) for entry in group)}")
     if open_ones:
         who = f"{'the other ' * bool(parts)}{len(open_ones)} {what}"
