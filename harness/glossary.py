@@ -61,7 +61,7 @@ METHODS: Final[Mapping[str, str]] = {
     "`sigmoid_norm` average, and `simpo` has no reference",
     "dpo.length_penalty": "price of a token by which the chosen answer is longer",
     "dpo.nll": "weight of imitating the chosen answer, beside the loss",
-    "hir.goal": "whether the policy is asked by the best goal when it is used",
+    "goal": "whether the policy is asked by the best goal when it is used",
     "hir.judged_axes": "which axes of an answer are judged: the one of its prompt's tag, or both",
     "hir.unsafe_goals": "whether unsafe answers only become less likely, or are imitated under the "
     "unsafe goal",

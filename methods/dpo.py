@@ -12,6 +12,7 @@ losses of the family, and terms against length and forgetting, are settings that
 `rounds`, the budget is divided: each later round judges two answers of the last round's policy to
 prompts of its own, and starts from that policy, which is also its reference. 6. `axis` trains on
 the pairs of one axis alone: a control that shows what the other axis's labels hold in check.
+7. `goal` asks the policy by HIR's best goal when it is used: a control for the row `hir`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from harness import (
+    BEST,
     Feedback,
     LogRange,
     Policy,
@@ -29,6 +31,7 @@ from harness import (
     method,
     only,
     prefer,
+    under_goal,
 )
 
 
@@ -46,6 +49,7 @@ def dpo(
     epochs: Annotated[int, Range(1, 3)] = 1,  # the authors' code has 1; the paper states none
     batch_size: int = 64,
     rounds: int = 1,  # above 1 it is iterative DPO
+    goal: bool = False,  # true is a row to read `hir` by: the same text, without its training
 ) -> Policy:
     """Raise the better answer's probability over the worse one's, relative to the SFT policy."""
     policy = shared.sft
@@ -64,4 +68,4 @@ def dpo(
             batch_size=batch_size,
             seed=shared.seed_for("dpo", number) if number else shared.seed,
         )
-    return policy
+    return under_goal(policy, goal=BEST.text) if goal else policy
