@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 WORD = re.compile(r"\S+")
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")  # a line of a list is a sentence too
 
 
 def repeated(text: str, rng: random.Random) -> str:

@@ -86,8 +86,9 @@ SHEET = Sheet(
                 name,
                 True,
                 (0.0, 1.0),
-                description="of that reward, not of the row's policy: answers of SFT that it likes "
-                f"better than {corruption.says}; a tie is 1/2, and so is a coin",
+                description="of the reward that made the row, not of its policy: answers of SFT "
+                f"that this reward likes better than {corruption.says}; a tie is 1/2, which is "
+                "also what a coin would get",
             )
             for name, corruption in CORRUPTIONS.items()
         ),

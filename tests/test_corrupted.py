@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
+from fixed_results import SUITES, write_results
 from test_suites import made, means
 
 from evals.corrupted import CORRUPTIONS, corrupted
@@ -19,6 +20,10 @@ from evals.overoptimisation import (
 )
 from harness import Draft, Judge, Samples, Scores, registry
 from harness.judge import Contains
+from harness.report.headline import headline, headline_metrics, metric_table
+from harness.report.summary import summary
+from harness.report.tables import Matrix
+from harness.results import ITEMS
 from harness.stages.sample import score
 from harness.tiny import tiny_subject
 
@@ -119,6 +124,7 @@ def test_a_repeated_text_is_said_twice_and_a_repeated_end_three_times():
     assert corrupted(REPEATED, TEXT, "p", 0) == f"{TEXT} {TEXT}"
     assert corrupted(END, TEXT, "p", 0) == f"{TEXT} She has the key. She has the key."
     assert corrupted(END, "No full stop", "p", 0) == "No full stop No full stop No full stop"
+    assert corrupted(END, "- sit still\n- look", "p", 0) == "- sit still\n- look - look - look"
 
 
 @pytest.mark.parametrize("text", [TEXT, OTHER])
@@ -211,3 +217,49 @@ def test_a_row_without_a_reward_has_no_such_measurement():
     planned = overoptimisation(replace(subject, policy=subject.sft))
     assert planned.recipe.stage.name == "unrewarded"
     assert planned.inputs == []
+
+
+def planted(folder):
+    """Write results whose rows, SFT's too, have the measurement, as far apart as can be."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    declared = [
+        {
+            "name": m.name, "higher_is_better": m.higher_is_better, "range": list(m.range),
+            "primary": m.primary, "description": m.description,
+        }
+        for m in SHEET.metrics
+    ]  # fmt: skip
+    ours = {"suite": "overoptimisation", "axis": "diagnostics", "summary": "O."}
+    write_results(folder, seeds=(0, 1, 2), suites=[*SUITES, {**ours, "metrics": declared}])
+    table = pq.read_table(folder / ITEMS)
+    rows = [
+        {
+            **row, "suite": "overoptimisation", "metric": name, "judge": "reward",
+            "decoding": "SFT at T=1", "value": float(row["label"] != "sft"), "class": "valid",
+        }
+        for row in table.to_pylist()
+        for name in CORRUPTIONS
+        if (row["metric"], row["decoding"]) == ("gold_help", "T=1")
+    ]  # fmt: skip
+    more = pa.Table.from_pylist(rows, schema=table.schema)
+    pq.write_table(pa.concat_tables([table, more]), folder / ITEMS)
+    return Matrix(folder)
+
+
+def test_a_report_shows_the_measurement_and_rests_no_claim_on_it(tmp_path):
+    matrix = planted(tmp_path)
+    (block,) = matrix.blocks
+    for name in CORRUPTIONS:
+        metric = matrix.metrics["overoptimisation", name]
+        assert metric not in headline_metrics(matrix)
+        shown = metric_table(matrix, block, metric)
+        assert "SFT at T=1" in shown.columns
+        assert any(row[0].text == "dpo" and "1" in row[1].text for row in shown.rows)
+        found = [e for (_, _, m), e in matrix.entries.items() if m.metric == name]
+        assert any(entry.difference is not None for entry in found)
+        assert {entry.p for entry in found} == {None}
+    said = " ".join(map(str, [headline(matrix, block), *summary(matrix, block)]))
+    assert "gold_help" in said
+    assert "resists" not in said
