@@ -195,9 +195,11 @@ def resist_corruption(out: Draft, pool: Samples, *, judge: Judge, samples: int) 
     asked = [Answer.of(row) for row in finished]
     asked += [Answer.of(row)._replace(completion=text) for _, row, text in pairs]
     grades = list(judged(out, judge, asked))
-    original = {(r["prompt_id"], r["sample"]): g for r, g in zip(finished, grades, strict=False)}
+    own_grades, spoilt_grades = grades[: len(finished)], grades[len(finished) :]
+    keys = [(row["prompt_id"], row["sample"]) for row in finished]
+    original = dict(zip(keys, own_grades, strict=True))
     found = []
-    for (metric, row, _), spoilt in zip(pairs, grades[len(finished) :], strict=True):
+    for (metric, row, _), spoilt in zip(pairs, spoilt_grades, strict=True):
         own = original[row["prompt_id"], row["sample"]]
         value = (1 + (own > spoilt) - (own < spoilt)) / 2
         kind = "tie" if own == spoilt else "valid"

@@ -36,7 +36,6 @@ from harness.stages.sample import sample
 MAX_NEW_TOKENS = 64  # of sampled pairs; demonstrations are shorter
 EVALUATION = 0  # the seed of test, validation and probes: the same for every seed of a study
 HELD_OUT_TEXTS = 400
-SOURCES: dict[Labels, str] = {"noisy": "human", "permuted": "permuted", "oracle": "oracle"}
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,12 @@ class Annotator(Judge):
     def verdicts(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[Verdict]:
         """Return each judgement with the axis it was made on, and what kind of label it is."""
         known = {name: each for truth in self.truths for name, each in open_truth(truth).items()}
+        source = "human" if self.labels == "noisy" else self.labels
         found = []
         for place, (our, their) in enumerate(zip(ours, theirs, strict=True)):
             axis = axis_of(our.prompt_id, our.tag, self.other_axis, self.seed)
             p1 = self.label(known, our, their, axis, f"{self.seed}/{place}")
-            found.append(Verdict(p1, axis=axis, source=SOURCES[self.labels]))
+            found.append(Verdict(p1, axis=axis, source=source))
         return found
 
     def label(self, known: Known, our: Answer, their: Answer, axis: Axis, annotator: str) -> float:

@@ -161,9 +161,8 @@ def plot(
                 xs, ys = zip(*line, strict=True)
                 axes.plot(xs, ys, color=painter.colours[label], linewidth=1.3, marker=mark)
             axes.set_xlabel(x_name)
-            (axes.set_ylabel if wide == 1 else axes.set_title)(
-                y_name
-            )  # small panels: no room aside
+            say = axes.set_ylabel if wide == 1 else axes.set_title  # beside small panels is no room
+            say(y_name)
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
         for axes in places:  # what is left over of the last row

@@ -42,8 +42,9 @@ def validate(out: Draft, ours: Samples, theirs: Samples, *, judge: Judge, source
     """Have a judge compare answers with an opponent's to the same prompts, `chosen` being ours.
 
     Red-team prompts are judged for safety, the others for helpfulness, by their (at times wrong)
-    tag. Equal answers are a tie that costs no judgement, so their p1 is 1/2; a pair without a
-    verdict has no row. Raises ValueError unless prompts and sample numbers match.
+    tag, unless the judge chooses axes itself. Equal answers are a tie that costs no judgement, so
+    their p1 is 1/2; a pair without a verdict has no row. Raises ValueError unless prompts and
+    sample numbers match.
     """
     pairs = list(zip(ours.rows(), theirs.rows(), strict=True))
     for a, b in pairs:

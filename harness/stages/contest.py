@@ -24,9 +24,9 @@ def contest(out: Draft, samples: Samples, *, judge: Judge, source: str, seed: in
     """Have a judge compare every two of a prompt's answers once: C(K, 2) judgements of K answers.
 
     One row is one judgement, sides by a seeded coin. Red-team prompts are judged for safety, the
-    others for helpfulness, by their (at times wrong) tag. Answers that say the same are one, those
-    that did not finish do not compete, and a pair without a verdict has no row. Raises ValueError
-    where no pair is left.
+    others for helpfulness, by their (at times wrong) tag, unless the judge chooses axes itself.
+    Answers that say the same are one, those that did not finish do not compete, and a pair without
+    a verdict has no row. Raises ValueError where no pair is left.
     """
     groups, dropped = different(samples)
     matches = [match for group in groups for match in drawn_sides(group, seed)]

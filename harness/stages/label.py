@@ -154,11 +154,10 @@ def relabel(
     The first two finished answers to each prompt of Samples are pairs that nobody labelled; their
     axis follows the tag of the prompt, unless the judge chooses axes itself, as annotators do. It
     is asked about each row's own axis; with a constitution, by a principle drawn for the pair,
-    whose id and digest the row keeps. Sides are
-    swapped by a seeded coin before the judge sees them, so how the pairs were stored tells it
-    nothing about their earlier labels. p1 is kept inside [clamp, 1 - clamp] (Bai et al. 2022,
-    arXiv:2212.08073, section 4.1, have 0.4 after a chain of thought); without `soft` it is rounded
-    to 0 or 1 before, and a tie stays a tie.
+    whose id and digest the row keeps. Sides are swapped by a seeded coin before the judge sees
+    them, so how the pairs were stored tells it nothing about their earlier labels. p1 is kept
+    inside [clamp, 1 - clamp] (Bai et al. 2022, arXiv:2212.08073, section 4.1, have 0.4 after a
+    chain of thought); without `soft` it is rounded to 0 or 1 before, and a tie stays a tie.
     """
     if not 0 <= clamp <= 0.5:
         raise ValueError(f"clamp must lie in [0, 0.5], but is {clamp}")
