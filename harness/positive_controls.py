@@ -17,7 +17,8 @@ EARNED, BEST_HELP = "overoptimisation/proxy", "overoptimisation/best_help"
 
 WORLD = "the design of the embedded world"
 SFT, PPO, DPO, BEST = "hamlet/sft", "hamlet/ppo", "hamlet/dpo", "hamlet/best_of_n"
-FREE, LONG = "hamlet/ppo_free", "hamlet/ppo_long"  # as many passes: without penalty, and with it
+# Three passes: without a penalty, with the usual one, with a firm one.
+FREE, LONG, FIRM = "hamlet/ppo_free", "hamlet/ppo_long", "hamlet/ppo_firm"
 DRAWN = "T=1"  # how best-of-n's answers are drawn, so what is read beside it
 
 
@@ -94,9 +95,12 @@ CONTROLS = (
             Off(
                 "the loss of help after as many passes, with the penalty",
                 difference(HELP, SFT, FREE),
-                difference(HELP, SFT, LONG),
+                difference(HELP, SFT, FIRM),
             ),
         ),
+        amended="the penalty was first 0.05, with which three passes leave SFT by 5 to 10 nats an "
+        "answer, as without one, and lose as much help; it became 0.2, the highest that tuning "
+        "tries, after three seeds of that had been read and before any of this",
     ),
     Shape(
         "C3",
