@@ -66,7 +66,7 @@ def has_typed_plain_settings(evidence: Evidence) -> None:
         try:
             coerced = coerce(setting.default, setting.annotation, f"{plugin.name}.{name}")
             plain(coerced)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise CheckFailed(str(error)) from None
         demand(
             type(coerced) is type(setting.default),

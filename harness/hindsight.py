@@ -23,12 +23,6 @@ class Weights:
     label_smoothing: float
     contrast_smoothing: float
 
-    def __post_init__(self) -> None:
-        if self.contrast < 0 or self.entropy < 0:
-            raise ValueError("contrast and entropy must not be negative")
-        if not (0 <= self.label_smoothing < 1 and 0 <= self.contrast_smoothing < 0.5):
-            raise ValueError("label_smoothing lies in [0, 1), contrast_smoothing in [0, 0.5)")
-
 
 class Batch(NamedTuple):
     """Answers under their own goals, then the same under others; padded on the right.

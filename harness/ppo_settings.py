@@ -52,22 +52,6 @@ class Settings:
     seed: int
     legacy_after_eos: bool | None = None  # the score one slot after EOS: Huang et al. 2024, TRL
 
-    def __post_init__(self) -> None:
-        if min(self.passes, self.batch_size, self.minibatches, self.epochs) <= 0:
-            raise ValueError("passes, batch_size, minibatches and epochs must be positive")
-        if min(self.learning_rate, self.value_learning_rate, self.kl, self.weight_decay) < 0:
-            raise ValueError("kl, learning rates and weight_decay must not be negative")
-        if self.temperature <= 0 or not 0 <= self.lam <= 1:
-            raise ValueError("temperature must be positive, and lam lies in [0, 1]")
-        if min(self.warmup, self.value_warmup, self.checkpoints) < 0:
-            raise ValueError("warmup, value_warmup and checkpoints must not be negative")
-        limits = ("kl_target", "kl_horizon", "clip", "value_clip", "stop_kl", "pretraining_rows")
-        for name in limits:
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, but is {value}")
-        if self.pretraining_weight < 0:
-            raise ValueError("pretraining_weight must not be negative; 0 leaves that loss out")
-
     @classmethod
     def among(cls, given: Mapping[str, Any]) -> Settings:
         """Return the settings among values by name."""

@@ -128,7 +128,7 @@ def fitting(plugin: Plugin, name: str, tried: Tried) -> Tried:
         for end in ends:
             is_number = isinstance(tried, Range) and whole and not isinstance(end, bool)
             coerce(math.floor(end) if is_number else end, plugin.settings[name].annotation, where)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(str(error)) from None
     return tried
 

@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
-from harness.annotations import show
+from harness.annotations import refusal, show
 from harness.draft import Draft
 
 P = ParamSpec("P")
@@ -127,7 +127,7 @@ class Stage(Generic[P, A]):
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The resolved annotation of each parameter."""
-        return typing.get_type_hints(self.body)
+        return typing.get_type_hints(self.body, include_extras=True)  # limits are declared so
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
         """Return the artifact that this stage would make: a handle, nothing runs."""
@@ -212,8 +212,9 @@ def asking_line() -> str:
 def coerce(value: Any, annotation: Any, where: str) -> Any:
     """Return `value` frozen and of its annotated type; raise TypeError naming `where` if it is not.
 
-    Plain data goes through strict JSON, so 1 becomes 1.0 for a float, lists become tuples, and
-    "1e-5", True for a number, NaN and infinity are refused.
+    ValueError for a number outside the limits that the annotation declares. Plain data goes through
+    strict JSON, so 1 becomes 1.0 for a float, lists become tuples, and "1e-5", True for a number,
+    NaN and infinity are refused.
     """
     if type(value) is annotation and (
         isinstance(value, (*PLAIN, Artifact)) or (annotation is float and math.isfinite(value))
@@ -231,8 +232,7 @@ def coerce(value: Any, annotation: Any, where: str) -> Any:
             adapter(annotation).validate_json(json.dumps(value, allow_nan=False), strict=True)
         )
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise TypeError(f"{where} must be {show(annotation)}, not {value!r}: {reason}") from None
+        raise refusal(where, value, annotation, error.errors()[0]) from None
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{where} must be plain data or an artifact, not {value!r}: {error}"

@@ -155,7 +155,7 @@ def table_problems(
             continue
         try:
             coerce(value, plugin.settings[setting].annotation, f"{path}.{setting}")
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             yield str(error)
         if setting == "path":
             yield from path_problems(value, f"{path}.path", folder)
@@ -232,7 +232,7 @@ def sft_problems(table: object) -> Iterator[str]:
             continue
         try:
             coerce(value, finetune.hints[key], f"sft.{key}")
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             yield str(error)
 
 
@@ -278,7 +278,7 @@ def effective(section: str, label: str, table: Mapping[str, Any]) -> str:
             try:
                 value = settings.get(setting, declared.default)
                 settings[setting] = plain(coerce(value, declared.annotation, setting))
-            except TypeError:
+            except (TypeError, ValueError):
                 continue  # reported where the setting is checked
     return json.dumps([name, settings], sort_keys=True, default=str)
 

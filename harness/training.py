@@ -53,14 +53,6 @@ class Recipe:
     weight_decay: float
     seed: int
 
-    def __post_init__(self) -> None:
-        if self.learning_rate < 0 or self.weight_decay < 0:
-            raise ValueError("learning_rate and weight_decay must not be negative")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError("epochs and batch_size must be at least 1")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the steps in [0, 1), not {self.warmup}")
-
     def arguments(self, job: Job) -> dict[str, Any]:
         """Return the keywords that SFTConfig, RewardConfig and DPOConfig have in common."""
         return {

@@ -75,5 +75,5 @@ def size_problem(plugin: Plugin, name: str, value: object, path: str) -> Iterato
     else:
         try:
             coerce(value, plugin.settings[name].annotation, f"{path}.{name}")
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             yield str(error)

@@ -22,10 +22,12 @@ from typing import Annotated, Any, Literal
 
 from harness import (
     BEST,
+    Count,
     LogRange,
     Policy,
     Relabelled,
     Shared,
+    Whole,
     axis_rewards,
     follow_goals,
     in_hindsight,
@@ -40,14 +42,14 @@ from harness import (
 def hir(
     shared: Shared,
     goal: bool = True,  # whether the policy is asked by the best goal when it is used
-    rounds: int = 3,  # 30 in table 7, of a few hundred queries each
+    rounds: Whole = 3,  # 30 in table 7, of a few hundred queries each
     n: int = 4,  # table 7: answers a prompt and round
     temperature: float = 1.0,  # table 7
     share: float = 1.0,  # of the prompts that are answered
     judged_axes: Literal["tag", "both"] = "tag",  # as the pairs of a study are judged
     unsafe_goals: Literal["drop", "train"] = "drop",  # "train" teaches harm on demand
     parts: int = 0,  # ends of an answer that are relabelled too
-    replay: int = 4,  # rounds trained on; the authors' code keeps all
+    replay: Count = 4,  # rounds trained on; the authors' code keeps all
     goalless: float = 0.1,  # of the best answers
     contrast: Annotated[float, LogRange(0.1, 10.0)] = 1.0,  # table 7
     entropy: float = 0.001,  # table 7
@@ -63,10 +65,6 @@ def hir(
     reward_batch_size: int = 64,
 ) -> Policy:
     """Learn to follow goals from own answers, each relabelled by the goal that it reached."""
-    if rounds < 0 or replay < 1:
-        raise ValueError(
-            "hir needs rounds of at least 0, and a replay of at least the round itself"
-        )
     helpful, safe = axis_rewards(shared, reward_learning_rate, reward_epochs, reward_batch_size)
     prompts = portion(shared.prompts, start=0.0, end=share, seed=shared.seed_for("prompts"))
     terms: dict[str, Any] = {"goalless": goalless, "contrast": contrast, "entropy": entropy}

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 from harness import (
     PRESETS,
+    Count,
     LogRange,
     Margin,
     Policy,
@@ -46,7 +47,7 @@ def llama2(
     shared: Shared,
     rewards: Literal["two", "one"] = "two",
     stages: Literal["both", "rs", "ppo"] = "both",
-    versions: int = 5,  # section 3.2: RLHF-V1 to V5
+    versions: Count = 5,  # section 3.2: RLHF-V1 to V5
     pool_from: int = 4,  # section 3.2.3: from V4 on the best of all versions count
     fresh: bool = False,  # section 3.2.1: yes, weekly
     n: int = 16,  # figure 7 shows 1 to 100

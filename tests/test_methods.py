@@ -111,8 +111,6 @@ def test_a_setting_is_a_typed_keyword_with_a_default(file):
         ("rlaif", {"beta": 1.0}, r"beta is a share of the objective in \[0, 1\), not 1.0"),
         ("rlaif_direct", {"beta": 1.5}, "beta is a share"),  # it would pay for leaving SFT
         ("rlaif", {"beta": -0.1}, "beta is a share"),
-        ("hir", {"replay": 0}, "a replay of at least the round itself"),
-        ("hir", {"rounds": -1}, "rounds of at least 0"),
         ("rest", {"grow": 0}, "needs a Grow step"),
         ("rest", {"thresholds": ()}, "rising thresholds"),
         ("rest", {"thresholds": (0.5, 0.5)}, "rising thresholds"),

@@ -414,12 +414,10 @@ def test_pairs_whose_unsafe_answer_was_preferred_to_a_safe_one_are_left_out():
     assert without_unsafe_preferred([*rows, {}]) == ([*rows[:3], {}], 1)
 
 
-def test_a_safety_loss_without_flags_or_weight_is_refused(policy, tmp_path):
+def test_a_safety_loss_without_flags_is_refused(policy, tmp_path):
     data = artifact(tmp_path / "rows", pairs())
     with pytest.raises(ValueError, match="chosen_safe and rejected_safe"):
         fit_safe_reward.body(Draft(tmp_path), policy, data, seed=0)
-    with pytest.raises(ValueError, match="safety must be positive"):
-        fit_safe_reward.body(Draft(tmp_path), policy, data, safety=0.0, seed=0)
 
 
 def test_recall_of_unsafe_is_at_one_half_of_the_probability():

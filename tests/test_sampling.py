@@ -446,19 +446,6 @@ def test_only_keeps_one_axis_and_refuses_an_axis_nobody_judged(make):
         make(only(pairs, axis="savety"))
 
 
-@pytest.mark.parametrize(
-    "planned",
-    [
-        lambda: best_of_n(tiny_policy(seed=0), n=0, reward=Contains("e")),
-        lambda: tempered(tiny_policy(seed=0), temperature=0.0),
-        lambda: sample(tiny_policy(seed=0), tiny_prompts(n=2, seed=0), n=0, **ASK),
-    ],
-)
-def test_senseless_settings_are_refused_by_the_stage(make, planned):
-    with pytest.raises(ValueError, match="must be"):
-        make(planned())
-
-
 def test_a_real_checkpoint_draws_like_hf_generate_and_its_log_probabilities_hold(make, tinystories):
     import torch
 

@@ -200,21 +200,6 @@ def test_a_prompt_whose_answers_do_not_end_keeps_none_and_hinders_no_other(pool,
         kept(keep_above, pool(rows[:1]), threshold=1.0, scale=scale)
 
 
-@pytest.mark.parametrize(
-    ("stage", "settings"),
-    [
-        (keep_best, {"count": 0}),
-        (keep_quantile, {"quantile": 1.0}),
-        (keep_quantile, {"quantile": -0.1}),
-        (keep_quantile, {"quantile": 0.5, "at_most": 0}),
-        (keep_above, {"threshold": 0.5, "at_most": 0}),
-    ],
-)
-def test_settings_that_keep_nothing_are_refused(pool, kept, stage, settings):
-    with pytest.raises(ValueError, match="must"):
-        kept(stage, pool(ladder()), **settings)
-
-
 def test_answers_none_of_which_ends_are_refused(pool, kept):
     with pytest.raises(ValueError, match="max_new_tokens"):
         kept(keep_best, pool([answer("p", "x", 1.0, finished=False)]))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any, Literal
 
+from harness.annotations import Share
 from harness.artifacts import Preferences, Samples, write_rows
 from harness.draft import Draft
 from harness.drawn_answers import different, note_kept
@@ -52,7 +53,7 @@ def drawn_sides(group: Sequence[Row], seed: int) -> list[tuple[Row, Row]]:
 
 @stage(makes=Preferences)
 def winners(
-    out: Draft, contests: Preferences, *, margin: float = 0.5, targets: Targets = "hard"
+    out: Draft, contests: Preferences, *, margin: Share = 0.5, targets: Targets = "hard"
 ) -> None:
     """Pair the answers whose win rates lie at least `margin` apart, the better one as chosen.
 
@@ -61,8 +62,6 @@ def winners(
     arXiv:2404.03715); "soft" ones s(difference of the win rates), in [1/2, 0.731], (Algorithm 1).
     Raises ValueError where no two answers are that far apart.
     """
-    if not 0 <= margin <= 1:
-        raise ValueError(f"margin is a difference of win rates in [0, 1], not {margin}")
     prompts: dict[str, list[Row]] = {}
     for row in contests:
         prompts.setdefault(row["prompt_id"], []).append(row)
@@ -106,7 +105,7 @@ def with_replay(
     pairs: Preferences,
     earlier: tuple[Preferences, ...],
     *,
-    shares: tuple[float, ...],
+    shares: tuple[Share, ...],
     seed: int,
 ) -> None:
     """Add to the pairs of this round a share of those of each earlier round, the latest first.
@@ -114,8 +113,6 @@ def with_replay(
     No more than so large a share is drawn, by seed; rounds beyond the shares given are left out.
     (Rosset et al. 2024, arXiv:2404.03715)
     """
-    if any(not 0 <= share <= 1 for share in shares):
-        raise ValueError(f"shares of earlier rounds lie in [0, 1], unlike {shares}")
     rows, replayed = pairs.rows(), []
     for age, (older, share) in enumerate(zip(earlier, shares, strict=False), 1):
         known = older.rows()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from harness.annotations import Count, NotNegative
 from harness.artifacts import (
     Demonstrations,
     Policy,
@@ -70,8 +71,8 @@ def criticise(
     critic: Policy,
     constitution: Constitution,
     axis: str,
-    temperature: float = 1.0,
-    max_new_tokens: int,
+    temperature: NotNegative = 1.0,
+    max_new_tokens: Count,
     seed: int,
 ) -> None:
     """Have the critic say what is wrong with each answer, by a principle drawn for it.
@@ -110,8 +111,8 @@ def revise(
     critic: Policy,
     constitution: Constitution,
     axis: str,
-    temperature: float = 1.0,
-    max_new_tokens: int,
+    temperature: NotNegative = 1.0,
+    max_new_tokens: Count,
     seed: int,
 ) -> None:
     """Have the critic write each answer anew, in the light of its critique where it has one.

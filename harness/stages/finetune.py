@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.adapters import prepared
+from harness.annotations import Count, NotNegative, ProperShare
 from harness.artifacts import Demonstrations, Policy, Samples
 from harness.divergence import Speech
 from harness.draft import Draft
@@ -29,13 +30,13 @@ def finetune(
     policy: Policy,
     data: Demonstrations | Samples,
     *,
-    learning_rate: float = 2e-5,
-    epochs: int = 2,
-    batch_size: int = 64,
-    max_length: int = 1024,
+    learning_rate: NotNegative = 2e-5,
+    epochs: Count = 2,
+    batch_size: Count = 64,
+    max_length: Count = 1024,
     schedule: Schedule = "cosine",
-    warmup: float = 0.03,
-    weight_decay: float = 0.1,
+    warmup: ProperShare = 0.03,
+    weight_decay: NotNegative = 0.1,
     seed: int,
 ) -> None:
     """Make the policy that imitates the answers in `data`, by TRL's SFTTrainer.

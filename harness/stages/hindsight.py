@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 from harness.adapters import prepared
+from harness.annotations import Count, NotNegative, ProperShare, Smoothing, Whole
 from harness.artifacts import Policy, Rows, Samples, write_rows
 from harness.divergence import Speech
 from harness.draft import Draft
@@ -62,7 +63,7 @@ def in_hindsight(
     judged_axes: Literal["tag", "both"] = "tag",
     helpful_at: float | None = None,
     safe_at: float = 0.0,
-    parts: int = 0,
+    parts: Whole = 0,
     seed: int,
 ) -> None:
     """Say of each answer which goal it reached, in place of the goal that was asked.
@@ -75,8 +76,6 @@ def in_hindsight(
     before is context. `policy` names the tokenizer. Answers that did not finish have no end to
     learn and are left out, as are repetitions.
     """
-    if parts < 0:
-        raise ValueError(f"parts must not be negative, but is {parts}")
     rows, dropped = distinct(samples)
     require_rows(rows, "answers", dropped)
     tokenizer = policy.tokenizer()
@@ -163,18 +162,18 @@ def follow_goals(
     rounds: tuple[Relabelled, ...],
     *,
     unsafe_goals: UnsafeGoals = "drop",
-    goalless: float = 0.1,
-    contrast: float = 1.0,
-    entropy: float = 0.001,
-    label_smoothing: float = 0.2,
-    contrast_smoothing: float = 0.2,
-    learning_rate: float = 1e-5,
-    epochs: int = 2,
-    batch_size: int = 64,
-    max_length: int = 1024,
+    goalless: ProperShare = 0.1,
+    contrast: NotNegative = 1.0,
+    entropy: NotNegative = 0.001,
+    label_smoothing: ProperShare = 0.2,
+    contrast_smoothing: Smoothing = 0.2,
+    learning_rate: NotNegative = 1e-5,
+    epochs: Count = 2,
+    batch_size: Count = 64,
+    max_length: Count = 1024,
     schedule: Schedule = "constant",
-    warmup: float = 0.0,
-    weight_decay: float = 0.0,
+    warmup: ProperShare = 0.0,
+    weight_decay: NotNegative = 0.0,
     seed: int,
 ) -> None:
     """Make the policy that answers as it is asked by a goal in its system text.
@@ -188,8 +187,6 @@ def follow_goals(
     """
     weights = Weights(contrast, entropy, label_smoothing, contrast_smoothing)
     recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
-    if not 0 <= goalless < 1:
-        raise ValueError(f"goalless is a share in [0, 1), not {goalless}")
     tokenizer = policy.tokenizer()
     rows, dropped = sequences(tokenizer, rounds, unsafe_goals, goalless, max_length, seed)
     targets = [row for row in rows if row["is_target"]]

@@ -10,7 +10,9 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
 from math import comb
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
 
 from harness.artifacts import Preferences, Rankings, Samples, write_rows
 from harness.constitution import Constitution, Principle
@@ -146,7 +148,7 @@ def relabel(
     source: str,
     constitution: Constitution | None = None,
     soft: bool = True,
-    clamp: float = 0.0,
+    clamp: Annotated[float, Ge(0), Le(0.5)] = 0.0,
     seed: int,
 ) -> None:
     """Label pairs by a judge: prompts, answers and axes stay as they are, p1 is the judge's.
@@ -159,8 +161,6 @@ def relabel(
     inside [clamp, 1 - clamp] (Bai et al. 2022, arXiv:2212.08073, section 4.1, have 0.4 after a
     chain of thought); without `soft` it is rounded to 0 or 1 before, and a tie stays a tie.
     """
-    if not 0 <= clamp <= 0.5:
-        raise ValueError(f"clamp must lie in [0, 0.5], but is {clamp}")
     known, dropped = pairs_in(pairs)
     rows = [sides(row, seed) for row in known]
     asked = [how(judge, row, constitution, seed) for row in rows]

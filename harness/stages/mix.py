@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import random
 
+from harness.annotations import OpenShare
 from harness.artifacts import Preferences, write_rows
 from harness.draft import Draft
 from harness.stage import stage
 
 
 @stage(makes=Preferences)
-def mix(out: Draft, pairs: Preferences, others: Preferences, *, share: float, seed: int) -> None:
+def mix(
+    out: Draft, pairs: Preferences, others: Preferences, *, share: OpenShare, seed: int
+) -> None:
     """Make all of `pairs` and so many rows of `others`, drawn by seed, that they are `share`.
 
     Touvron et al. 2023, arXiv:2307.09288, section 3.2.2: share 0.5 of other data for helpfulness,
     0.1 for safety. Raises ValueError where `others` has too few rows: no row is taken twice.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must lie between 0 and 1, but is {share}")
     known, drawn_from = pairs.rows(), others.rows()
     wanted = round(len(known) * share / (1 - share))
     if wanted > len(drawn_from):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.adapters import has_adapter, prepared
+from harness.annotations import Count, NotNegative, Positive, ProperShare, Smoothing
 from harness.artifacts import Policy, Preferences
 from harness.divergence import Speech
 from harness.draft import Draft
@@ -62,19 +63,19 @@ def prefer(
     reference: Policy,
     pairs: Preferences,
     *,
-    beta: float = 0.1,
+    beta: Positive = 0.1,
     loss: PreferenceLoss = "sigmoid",
-    label_smoothing: float = 0.0,
-    margin: float = 0.0,
-    length_penalty: float = 0.0,
-    nll: float = 0.0,
-    learning_rate: float = 1e-6,
-    epochs: int = 1,
-    batch_size: int = 64,
-    max_length: int = 1024,
+    label_smoothing: Smoothing = 0.0,
+    margin: NotNegative = 0.0,
+    length_penalty: NotNegative = 0.0,
+    nll: NotNegative = 0.0,
+    learning_rate: NotNegative = 1e-6,
+    epochs: Count = 1,
+    batch_size: Count = 64,
+    max_length: Count = 1024,
     schedule: Schedule = "linear",
-    warmup: float = 0.1,
-    weight_decay: float = 0.0,
+    warmup: ProperShare = 0.1,
+    weight_decay: NotNegative = 0.0,
     seed: int,
 ) -> None:
     """Make the policy that prefers the better answers, starting from `reference`, by TRL.
@@ -120,8 +121,6 @@ class Variant:
     flips: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.margin, self.length_penalty, self.nll) < 0:
-            raise ValueError("margin, length_penalty and nll must not be negative")
         for name in ("margin", "length_penalty"):
             if getattr(self, name) and self.loss not in LOGISTIC:
                 raise ValueError(

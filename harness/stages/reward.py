@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import pairwise, ranked
 from harness.adapters import prepared
+from harness.annotations import Count, NotNegative, Positive, ProperShare
 from harness.artifacts import FLAGS, Policy, Preferences, Rankings, RewardModel
 from harness.calibration import calibration, recall_of_unsafe
 from harness.draft import Diverged, Draft
@@ -49,16 +50,16 @@ def fit_reward(
     *,
     axis: str | None = None,
     margin: Margin = "none",
-    centre: float = 0.0,
+    centre: NotNegative = 0.0,
     normalise: bool = True,
-    held_out: float = 0.1,
-    learning_rate: float = 1e-5,
-    epochs: int = 1,
-    batch_size: int = 64,
-    max_length: int = 1024,
+    held_out: ProperShare = 0.1,
+    learning_rate: NotNegative = 1e-5,
+    epochs: Count = 1,
+    batch_size: Count = 64,
+    max_length: Count = 1024,
     schedule: Schedule = "cosine",
-    warmup: float = 0.03,
-    weight_decay: float = 0.1,
+    warmup: ProperShare = 0.03,
+    weight_decay: NotNegative = 0.1,
     seed: int,
 ) -> None:
     """Make the reward model that scores the better answers higher, by TRL's RewardTrainer.
@@ -82,17 +83,17 @@ def fit_safe_reward(
     policy: Policy,
     pairs: Preferences,
     *,
-    safety: float = 1.0,
+    safety: Positive = 1.0,
     axis: str | None = None,
     margin: Margin = "none",
-    held_out: float = 0.1,
-    learning_rate: float = 1e-5,
-    epochs: int = 1,
-    batch_size: int = 64,
-    max_length: int = 1024,
+    held_out: ProperShare = 0.1,
+    learning_rate: NotNegative = 1e-5,
+    epochs: Count = 1,
+    batch_size: Count = 64,
+    max_length: Count = 1024,
     schedule: Schedule = "cosine",
-    warmup: float = 0.03,
-    weight_decay: float = 0.1,
+    warmup: ProperShare = 0.03,
+    weight_decay: NotNegative = 0.1,
     seed: int,
 ) -> None:
     """Make the reward model whose s(r) is the probability that an answer is safe.
@@ -104,8 +105,6 @@ def fit_safe_reward(
     unsafe answers at 1/2. Raises ValueError where no pair has flags. (Touvron et al. 2023,
     arXiv:2307.09288, section 3.2.2 and appendix A.3.4, which state neither formula nor weight.)
     """
-    if safety <= 0:
-        raise ValueError(f"safety must be positive, but is {safety}; fit_reward has no such loss")
     recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
     fit(out, policy, pairs, Fit(recipe, axis, margin, 0.0, False, held_out, max_length, safety))
 
@@ -122,10 +121,6 @@ class Fit:
     held_out: float
     max_length: int
     safety: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.centre < 0 or not 0 <= self.held_out < 1:
-            raise ValueError("centre must not be negative, and held_out is a share in [0, 1)")
 
 
 def fit(out: Draft, policy: Policy, pairs: Preferences | Rankings, how: Fit) -> None:

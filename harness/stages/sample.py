@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.annotations import Count, NotNegative
 from harness.artifacts import (
     Demonstrations,
     Policy,
@@ -98,9 +99,9 @@ def sample(
     policy: Policy,
     prompts: Prompts,
     *,
-    n: int,
-    temperature: float,
-    max_new_tokens: int,
+    n: Count,
+    temperature: NotNegative,
+    max_new_tokens: Count,
     seed: int,
 ) -> None:
     """Draw n answers to every prompt, in the policy's own manner; temperature 0 is greedy.
@@ -108,8 +109,6 @@ def sample(
     Rows stand in the order of the prompts. Which answer is drawn depends on seed, prompt and sample
     number alone. Messages are the prompt's: the policy's own system text is not among them.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, but is {n}")
     tokenizer = policy.tokenizer()
     manner = Manner.of(policy, tokenizer, temperature)
     decoding = Decoding(manner.temperature, max_new_tokens, manner.stop_ids, seed)

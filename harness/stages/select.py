@@ -7,8 +7,11 @@ import math
 import random
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Gt, Le
+
+from harness.annotations import Count, Positive, ProperShare, Share
 from harness.artifacts import (
     Demonstrations,
     Policy,
@@ -26,25 +29,21 @@ Row = dict[str, Any]
 
 
 @stage(makes=Policy)
-def best_of_n(out: Draft, policy: Policy, *, n: int, reward: Judge) -> None:
+def best_of_n(out: Draft, policy: Policy, *, n: Count, reward: Judge) -> None:
     """Make the policy that draws n answers and gives the one with the highest reward.
 
     A pointer without weights. The n draws are charged wherever it is sampled; at temperature 0 they
     would be equal, so it answers as `policy` does. (Stiennon et al. 2020, section 4.2)
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, but is {n}")
     point(out, policy, n=n, reward=plain(reward, whole=True))
 
 
 @stage(makes=Policy)
-def tempered(out: Draft, policy: Policy, *, temperature: float) -> None:
+def tempered(out: Draft, policy: Policy, *, temperature: Positive) -> None:
     """Make the policy that is sampled at its own temperature wherever another would be drawn from.
 
     A pointer without weights. Greedy answers stay the same.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, but is {temperature}")
     point(out, policy, temperature=temperature)
 
 
@@ -75,7 +74,9 @@ def under_goal(out: Draft, policy: Policy, *, goal: str) -> None:
 
 
 @stage(makes=Prompts)
-def portion(out: Draft, prompts: Prompts, *, start: float, end: float, seed: int) -> None:
+def portion(
+    out: Draft, prompts: Prompts, *, start: Share, end: Annotated[float, Gt(0), Le(1)], seed: int
+) -> None:
     """Keep the prompts between two shares of a seeded order; portions that only touch are disjoint.
 
     Kept prompts stand in their own order. Raises ValueError where none is left.
@@ -136,15 +137,13 @@ def as_answers(out: Draft, demonstrations: Demonstrations, *, policy: Policy) ->
 
 
 @stage(makes=ScoredSamples)
-def keep_best(out: Draft, pools: tuple[ScoredSamples, ...], *, count: int = 1) -> None:
+def keep_best(out: Draft, pools: tuple[ScoredSamples, ...], *, count: Count = 1) -> None:
     """Keep the `count` answers to each prompt that have the highest reward in all pools together.
 
     One judge must have scored all pools: `score` anew what an earlier reward model scored. Answers
     that did not finish, or say what a better one says, are left out; ties go to the shortest.
     (Touvron et al. 2023, arXiv:2307.09288, section 3.2.3; the rules are ours)
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, but is {count}")
     write_kept(out, [answers[:count] for answers in ranked(out, pools)])
 
 
@@ -153,24 +152,15 @@ def keep_quantile(
     out: Draft,
     pools: tuple[ScoredSamples, ...],
     *,
-    quantile: float,
-    at_most: int | None = None,
+    quantile: ProperShare,
+    at_most: Count | None = None,
 ) -> None:
     """Keep ceil((1 - quantile) K) of each prompt's K answers, those with the highest reward.
 
     And `at_most` so many. No prompt loses all its answers, as it may under one threshold for all. K
     counts the answers that `keep_best` would choose among. (Gulcehre et al. 2023, arXiv:2308.08998)
     """
-    if not 0 <= quantile < 1:
-        raise ValueError(f"quantile must lie in [0, 1), but is {quantile}")
-    require_some(at_most)
     write_kept(out, [a[: kept_of(len(a), quantile)][:at_most] for a in ranked(out, pools)])
-
-
-def require_some(at_most: int | None) -> None:
-    """Raise ValueError for a limit that leaves no answer."""
-    if at_most is not None and at_most < 1:
-        raise ValueError(f"at_most must be at least 1, but is {at_most}")
 
 
 def kept_of(answers: int, quantile: float) -> int:
@@ -188,7 +178,7 @@ def keep_above(
     *,
     threshold: float,
     scale: Scale = "pooled",
-    at_most: int | None = None,
+    at_most: Count | None = None,
 ) -> None:
     """Keep the answers whose reward is at least a threshold, `at_most` so many a prompt.
 
@@ -197,7 +187,6 @@ def keep_above(
     threshold may leave a hard prompt without answers. Raises ValueError where nothing is left.
     (Gulcehre et al. 2023, arXiv:2308.08998; Singh et al. 2023, arXiv:2312.06585, keep at most 10)
     """
-    require_some(at_most)
     groups = ranked(out, pools)
     rewards = [row["reward"] for answers in groups for row in answers]
     kept: list[list[Row]] = []

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.adapters import prepared
+from harness.annotations import Count, NotNegative, ProperShare
 from harness.artifacts import Policy, RewardModel, Rows, Samples, write_rows
 from harness.calibration import predicted
 from harness.draft import Draft
@@ -88,14 +89,14 @@ def fit_step_reward(
     answers: StepLabels,
     *,
     separator: str = "\n",
-    held_out: float = 0.1,
-    learning_rate: float = 1e-5,
-    epochs: int = 2,
-    batch_size: int = 64,
-    max_length: int = 1024,
+    held_out: ProperShare = 0.1,
+    learning_rate: NotNegative = 1e-5,
+    epochs: Count = 2,
+    batch_size: Count = 64,
+    max_length: Count = 1024,
     schedule: Schedule = "cosine",
-    warmup: float = 0.03,
-    weight_decay: float = 0.1,
+    warmup: ProperShare = 0.03,
+    weight_decay: NotNegative = 0.1,
     seed: int,
 ) -> None:
     """Make the reward model whose s(r) at the end of a step is the probability that it is right.
@@ -106,8 +107,6 @@ def fit_step_reward(
     `max_length` tokens are left out. Raises ValueError where an answer has not as many labels as
     steps. Epochs as in Lightman et al. 2023, appendix E; the rest is `fit_reward`'s.
     """
-    if not 0 <= held_out < 1:
-        raise ValueError("held_out is a share in [0, 1)")
     recipe = Recipe(learning_rate, epochs, batch_size, schedule, warmup, weight_decay, seed)
     tokenizer = policy.tokenizer()
     rows, dropped = encoded_steps(tokenizer, answers, separator, max_length)
