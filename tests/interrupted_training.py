@@ -24,11 +24,14 @@ from harness.artifacts import Demonstrations, Policy, Preferences, write_rows
 from harness.draft import Checkpoints, Draft
 from harness.stages.finetune import finetune
 from harness.stages.prefer import prefer
-from harness.stages.reward import fit_reward
+from harness.stages.reward import fit_reward, fit_safe_reward
+from harness.stages.steps import StepLabels, fit_step_reward
 
 STAGES = {
     "finetune": (finetune, {"epochs": 2, "batch_size": 5}),
     "fit_reward": (fit_reward, {"epochs": 2, "batch_size": 5}),
+    "fit_safe_reward": (fit_safe_reward, {"epochs": 2, "batch_size": 5}),
+    "fit_step_reward": (fit_step_reward, {"epochs": 2, "batch_size": 5}),
     "prefer": (prefer, {"epochs": 2, "batch_size": 5, "beta": 0.5}),
 }
 
@@ -50,17 +53,20 @@ class Fatal(Draft):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def data_for(name: str, folder: Path) -> Demonstrations | Preferences:
+KINDS = {"finetune": Demonstrations, "fit_step_reward": StepLabels}  # the others read Preferences
+
+
+def data_for(name: str, folder: Path) -> Demonstrations | Preferences | StepLabels:
     """Write and return 24 rows of what the stage takes; some labels are soft."""
     rows = []
     for number, row in enumerate(questions(24, 0)):
         answers = {"chosen": f"please, {number}", "rejected": f"{number} no", "completion": "yes"}
         label = {"p1": 0.7 if number % 3 else 1.0, "axis": "helpful", "strength": None}
-        rows.append({**row, **answers, **label, "pair_id": str(number)})
+        flags = {"chosen_safe": True, "rejected_safe": number % 2 == 0, "labels": [number % 2 == 0]}
+        rows.append({**row, **answers, **label, **flags, "pair_id": str(number)})
     folder.mkdir(parents=True)
     write_rows(Draft(folder), rows)
-    kind = Demonstrations if name == "finetune" else Preferences
-    return kind("rows", path=folder)
+    return KINDS.get(name, Preferences)("rows", path=folder)
 
 
 def train(name: str, folder: Path, dies_at: int, seconds: float = 0.0) -> Draft:

@@ -19,15 +19,24 @@ from harness.sampling import Drawn
 from harness.stages.finetune import finetune
 from harness.stages.hindsight import Relabelled, follow_goals
 from harness.stages.prefer import prefer
-from harness.stages.reward import fit_reward, require_a_scale
+from harness.stages.reward import fit_reward, fit_safe_reward, require_a_scale
+from harness.stages.steps import StepLabels, fit_step_reward
 
 PROMPTS = tuple((2, 3, number) for number in range(10, 20))
 FLUENT = [(30 + number, 40, 50, END) for number in range(10)]
-KINDS = {"finetune": Demonstrations, "fit_reward": Preferences, "prefer": Preferences}
+KINDS = {
+    "finetune": Demonstrations,
+    "fit_reward": Preferences,
+    "fit_safe_reward": Preferences,
+    "fit_step_reward": StepLabels,
+    "prefer": Preferences,
+}
 SPEAKING = ("finetune", "prefer", "follow_goals")
 STAGES = {
     "finetune": (finetune, {}),
     "fit_reward": (fit_reward, {"held_out": 0.0}),
+    "fit_safe_reward": (fit_safe_reward, {"held_out": 0.0}),
+    "fit_step_reward": (fit_step_reward, {"held_out": 0.0}),
     "prefer": (prefer, {"beta": 0.5}),
     "follow_goals": (follow_goals, {"goalless": 0.0}),
 }
@@ -67,6 +76,7 @@ def inputs(name: str, folder: Path):
             "chosen": f"please, {number}",
             "rejected": f"{number} no",
             **{"pair_id": str(number), "p1": 1.0, "axis": "helpful", "strength": None},
+            **{"chosen_safe": True, "rejected_safe": False, "labels": [number % 2 == 0]},
         }
         for number, row in enumerate(questions(24, 0))
     ]
