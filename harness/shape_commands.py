@@ -150,7 +150,8 @@ def read_from(evidence: Evidence) -> Iterator[str]:
             if folder.has_items
             else "scores of seeds alone, prompts fixed"
         )
-        yield f"* study `{folder.study}` ({by}): {', '.join(rows)}"
+        lack = f"; diverged, so left out: {', '.join(folder.diverged)}" if folder.diverged else ""
+        yield f"* study `{folder.study}` ({by}): {', '.join(rows)}{lack}"
 
 
 def counts(found: Iterable[tuple[Adjudged, ...]]) -> str:

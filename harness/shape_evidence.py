@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.results import ITEMS, SCORES, read_csv
+from harness.results import CELLS, ITEMS, SCORES, read_csv
 from harness.shapes import Shape, Term, Terms
 from harness.statistics import Key
 
@@ -71,6 +71,16 @@ class Folder:
         if not self.base and len(bases) > 1:
             raise ValueError(f"{self.path} has several bases; name one of {', '.join(bases)}")
         return self.base or next(iter(bases), "")
+
+    @cached_property
+    def diverged(self) -> tuple[str, ...]:
+        """The rows that lack a seed because its training diverged, with that seed."""
+        cells = read_csv(self.path / CELLS) if (self.path / CELLS).is_file() else []
+        return tuple(
+            f"{cell['dataset']}/{cell['label']} of seed {cell['seed']}"
+            for cell in cells
+            if cell["state"] == "diverged" and cell["base"] == self.chosen
+        )
 
     @cached_property
     def series(self) -> dict[tuple[str, str, str], Values]:

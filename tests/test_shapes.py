@@ -17,7 +17,7 @@ from harness.positive_controls import CONTROLS, of_n, step
 from harness.predictions import PREDICTIONS
 from harness.registry import PLUGINS, discover
 from harness.report.contrasts import alike_but
-from harness.results import ITEM_COLUMNS, ITEMS, SCORE_COLUMNS, SCORES
+from harness.results import CELLS, ITEM_COLUMNS, ITEMS, SCORE_COLUMNS, SCORES
 from harness.shape_commands import page
 from harness.shape_evidence import Evidence
 from harness.shapes import Off, Part, Shape, Term, adjudge, difference, less, overall
@@ -427,6 +427,15 @@ def test_rl_peaks_later_only_where_it_still_rises_beyond_where_best_of_n_has_tur
     means |= at("hamlet/ppo", distance, "diagnostics/kl_to_sft") | at("hamlet/ppo_long", longer)
     k2a = next(shape for shape in PREDICTIONS if shape.id == "K2a")
     assert verdict(k2a, planted(tmp_path / "1", means)).verdict == expected
+
+
+def test_the_page_names_the_cells_that_diverged(tmp_path):
+    folder = planted(tmp_path / "1", best_of_n(0))
+    assert "diverged" not in page(Evidence([folder]), 2, {})
+    cells = [("hamlet", "d", "ppo", 3, "diverged"), ("hamlet", "d", "ppo", 4, "done")]
+    columns = ("base", "dataset", "label", "seed", "state")
+    (folder / CELLS).write_text(csv_text(columns, cells))
+    assert "diverged, so left out: d/ppo of seed 3\n" in page(Evidence([folder]), 2, {})
 
 
 def test_the_page_names_what_was_amended_and_what_has_no_dial(tmp_path):
