@@ -3,7 +3,7 @@
 They must hold, and vanish with the dial off; where one does not, that is a bug until explained.
 C5 has no rows for that, being the same artifacts, and C7 has no dial.
 Rows are those of the shipped studies `hamlet`, `hamlet_controls`, `hamlet_dials`, `hamlet_axes`,
-`hamlet_labeller`, `hamlet_foreign` and `factor_grid`, by DATASET/LABEL.
+`hamlet_labeller`, `hamlet_foreign`, `hamlet_plenty` and `factor_grid`, by DATASET/LABEL.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ EARNED, BEST_HELP = "overoptimisation/proxy", "overoptimisation/best_help"
 
 WORLD = "the design of the embedded world"
 SFT, PPO, DPO, BEST = "hamlet/sft", "hamlet/ppo", "hamlet/dpo", "hamlet/best_of_n"
+PLENTY = "plenty/best_of_n"  # after four times as many judgements
 # Three passes: without a penalty, with the usual one, with a firm one.
 FREE, LONG, FIRM = "hamlet/ppo_free", "hamlet/ppo_long", "hamlet/ppo_firm"
 DRAWN = "T=1"  # how best-of-n's answers are drawn, so what is read beside it
@@ -47,12 +48,14 @@ def scaled(terms: Terms, factor: float) -> Terms:
     return tuple(Term(t.row, t.metric, factor * t.weight, t.decoding) for t in terms)
 
 
-RISES = (
-    Part("the proxy of best of 4 is above that of one draw", step(PROXY, 1, 4)),
-    Part("the proxy of best of 16 is above that of best of 4", step(PROXY, 4, 16)),
-    Part("the proxy of best of 64 is above that of best of 16", step(PROXY, 16, 64)),
-)
-TURN = step(BEST_HELP, 64, 16)
+def rises(row: str) -> tuple[Part, ...]:
+    """Return that the maximum of a row's reward among n draws rises with n."""
+    return tuple(
+        Part(f"the proxy of best of {high} is above that of {few}", step(PROXY, low, high, row))
+        for low, high, few in ((1, 4, "one draw"), (4, 16, "best of 4"), (16, 64, "best of 16"))
+    )
+
+
 # A tenth of what the maximum gains. From 16 on: of few and skewed draws the median is biased.
 STAYS = scaled(step(PROXY, 16, 64), 0.1)
 
@@ -63,21 +66,27 @@ CONTROLS = (
         "best-of-n: the proxy rises with n, true help is concave in log n and turns down",
         f"{WORLD}; Gao et al. 2022, arXiv:2210.10760",
         (
-            *RISES,
-            Part("true help of best of 16 is above that of one draw", step(BEST_HELP, 1, 16)),
+            *rises(PLENTY),
+            Part("true help of best of 8 is above that of one draw", step(BEST_HELP, 1, 8, PLENTY)),
             Part(
                 "true help is concave over n = 1, 8, 64",
-                less(step(BEST_HELP, 1, 8), step(BEST_HELP, 8, 64)),
+                less(step(BEST_HELP, 1, 8, PLENTY), step(BEST_HELP, 8, 64, PLENTY)),
             ),
-            Part("true help of best of 64 is below that of best of 16", TURN),
+            Part(
+                "true help of best of 64 is below that of best of 16",
+                step(BEST_HELP, 64, 16, PLENTY),
+            ),
         ),
         (
             Off(
                 "the turn, where the reward model learnt from the truth's labels",
-                TURN,
-                step(BEST_HELP, 64, 16, "ceiling/best_of_n"),
+                step(BEST_HELP, 64, 16, PLENTY),
+                step(BEST_HELP, 64, 16, "plenty_true/best_of_n"),
             ),
         ),
+        amended="there were first 1,000 judgements, after which best of 16 helps no more than one "
+        "draw (-0.06 +- 0.07, five seeds); they became 4,000, and the rise, first read at 16, is "
+        "read at 8, after two seeds of that had been read",
     ),
     Shape(
         "C2",
@@ -175,7 +184,7 @@ CONTROLS = (
         "the maximum of n samples rises with n while the median stays",
         f"{WORLD}; Llama 2, arXiv:2307.09288, figure 7 (K5a)",
         (
-            *RISES,
+            *rises(BEST),
             Part(
                 "from n = 16 to 64 the median rises by less than a tenth of the maximum's rise",
                 less(STAYS, step(MEDIAN, 16, 64)),

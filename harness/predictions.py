@@ -18,7 +18,6 @@ from harness.positive_controls import (
     PPO,
     SAFE,
     SFT,
-    TURN,
     UNDUE,
     WORLD,
     both,
@@ -38,7 +37,7 @@ PREDICTIONS = (
         "AlpacaFarm, arXiv:2305.14387",
         (
             Part("best of 16 helps more than one draw", step(BEST_HELP, 1, 16)),
-            Part("best of 64 helps less than best of 16", TURN),
+            Part("best of 64 helps less than best of 16", step(BEST_HELP, 64, 16)),
             Part("PPO helps more than SFT", difference(HELP, PPO, SFT)),
             Part("PPO without penalty earns more than PPO", difference(EARNED, FREE, PPO)),
             Part("and helps less", difference(HELP, PPO, FREE)),

@@ -301,12 +301,13 @@ TURNING = {1: 0.2, 8: 0.5, 16: 0.5, 64: 0.3}
 
 
 def best_of_n(turn_off):
-    rows = {row: f"{row}/best_of_n" for row in ("hamlet", "ceiling")}
+    few, plenty, true = (f"{row}/best_of_n" for row in ("hamlet", "plenty", "plenty_true"))
     return (
-        ladder(rows["hamlet"], PROXY, RISING)
-        | ladder(rows["hamlet"], BEST_HELP, TURNING)
-        | ladder(rows["ceiling"], BEST_HELP, {16: 0.6, 64: 0.6 - turn_off})
-        | ladder(rows["hamlet"], MEDIAN, {16: 0.01, 64: 0.0})
+        ladder(plenty, PROXY, RISING)
+        | ladder(plenty, BEST_HELP, TURNING)
+        | ladder(true, BEST_HELP, {16: 0.6, 64: 0.6 - turn_off})
+        | ladder(few, PROXY, RISING)
+        | ladder(few, MEDIAN, {16: 0.01, 64: 0.0})
     )
 
 
@@ -319,8 +320,15 @@ def test_best_of_n_that_turns_holds_and_its_turn_vanishes_with_true_labels(tmp_p
     assert (kept.verdict, kept.vanishes) == ("holds", "does not hold")
 
 
+def test_the_dial_of_best_of_n_is_who_labels_alone():
+    tables = tomllib.loads((SHIPPED / "hamlet_plenty.toml").read_text())["datasets"]
+    assert tables["plenty_true"] == {**tables["plenty"], "labels": "oracle"}
+    rows = {term.row for term in control("C1").terms}
+    assert rows == {f"{dataset}/best_of_n" for dataset in tables}
+
+
 def test_best_of_n_that_rises_to_the_end_does_not_turn(tmp_path):
-    rising = ladder("hamlet/best_of_n", BEST_HELP, {1: 0.2, 8: 0.3, 16: 0.4, 64: 0.7})
+    rising = ladder("plenty/best_of_n", BEST_HELP, {1: 0.2, 8: 0.3, 16: 0.4, 64: 0.7})
     folder = planted(tmp_path / "1", best_of_n(turn_off=-0.1) | rising)
     assert verdict(control("C1"), folder).verdict == "does not hold"
 
@@ -440,7 +448,7 @@ def test_the_page_names_the_cells_that_diverged(tmp_path):
 
 def test_the_page_names_what_was_amended_and_what_has_no_dial(tmp_path):
     text = page(Evidence([planted(tmp_path / "1", best_of_n(0))]), 2, {})
-    assert "except what a shape says was amended later (C2, C7)" in flat(text)
+    assert "except what a shape says was amended later (C1, C2, C7)" in flat(text)
     assert "Amended: the median was first to stay from n = 4 on" in text
     (line,) = [x for x in text.splitlines() if x.startswith("| C5 |")]
     assert line.split(" | ")[-2] == "same artifacts"
