@@ -65,7 +65,7 @@ class Control:
             "test prompts": book.payload(data.test),
         }
         held |= {f"decoding, {name}": self.decoding(s) for name, s in cell.samples.items()}
-        labels = book.budget.count(trained)
+        labels = book.labels(cell)
         held |= {f"labels, {k}": None if labels is None else f"{labels[k]:,}" for k in KINDS}
         if book.study.declared.selection.rule == "validation":
             spent = book.spent_on_selection(cell)

@@ -48,6 +48,11 @@ def models_of(judge: Judge) -> frozenset[str]:
     return frozenset(named(judge))
 
 
+def asks_the_same_model(judge: Judge, other: Judge | None) -> bool:
+    """Say whether two judges ask one model, whatever they ask it."""
+    return other is not None and bool(models_of(judge) & models_of(other))
+
+
 def named(value: object) -> Iterator[str]:
     """Yield every model that stands in a value, depth first."""
     if isinstance(value, Policy | RewardModel):
@@ -93,15 +98,19 @@ def models_behind(made: Artifact) -> frozenset[str]:
     return frozenset(found)
 
 
+def judges_of(artifact: Artifact) -> list[Judge]:
+    """Return the judges that the stage which makes an artifact asks."""
+    given = artifact.recipe.arguments.values() if artifact.recipe else ()
+    return [value for value in given if isinstance(value, Judge)]
+
+
 def judges_behind(made: Artifact) -> Iterator[tuple[Artifact, Judge]]:
     """Yield every judge in the recipes of an artifact and of all that it is made from."""
     waiting, seen = [made], {made.id}
     while waiting:
         artifact = waiting.pop()
-        if artifact.recipe is not None:
-            for value in artifact.recipe.arguments.values():
-                if isinstance(value, Judge):
-                    yield artifact, value
+        for judge in judges_of(artifact):
+            yield artifact, judge
         for needed in artifact.inputs:
             if needed.id not in seen:
                 seen.add(needed.id)

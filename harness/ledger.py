@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.artifacts import Samples, Scores
+from harness.artifacts import Preferences, Rankings, Samples, Scores
 from harness.control import DIGEST, Control, judge_name, judges_in
 from harness.declared_facts import declared_facts
 from harness.examples import side_by_side
-from harness.judge_conflicts import own_rows
-from harness.label_budget import KINDS, LabelBudget
+from harness.judge_conflicts import asks_the_same_model, judges_of, own_rows
+from harness.label_budget import KINDS, RATING, LabelBudget
 from harness.plain_text import one_line
 from harness.reward_facts import reward_models
 from harness.run import in_order
@@ -104,7 +104,7 @@ class Book:
         evaluation = sum(m["seconds"] for m in later)
         drawn = [self.manifests[s.id] for s in cell.samples.values() if s.id in self.manifests]
         peaks = [m.get("peak_memory") or 0 for m, _ in parts]
-        labels = self.budget.count(self.trained[cell.name])
+        labels = self.labels(cell)
         spent = self.spent_on_selection(cell)
         known = labels is not None and spent is not None
         total = sum((labels or Counter()).values()) + (spent or 0) if known else None
@@ -116,6 +116,23 @@ class Book:
             max(peaks, default=0),
             *(None if labels is None else labels[kind] for kind in KINDS),
         ]
+
+    def labels(self, cell: Cell) -> Counter[str] | None:
+        """Return what a cell's training read, by who judged; None while some of it is not made.
+
+        Grades by which the labeller rewarded or chose single answers are judgements too.
+        """
+        found = self.budget.count(self.trained[cell.name])
+        rated = [
+            artifact
+            for artifact in self.trained[cell.name]
+            if not isinstance(artifact, Preferences | Rankings)
+            and any(asks_the_same_model(j, cell.shared.labeller) for j in judges_of(artifact))
+        ]
+        if found is None or any(artifact.id not in self.manifests for artifact in rated):
+            return None
+        grades = counted((self.manifests[artifact.id] for artifact in rated), "judge_calls")
+        return found + Counter({RATING: grades})
 
     def made(self, artifacts: Iterable[Artifact]) -> list[Artifact]:
         """Return those that are made."""

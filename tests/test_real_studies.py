@@ -182,6 +182,8 @@ def test_every_trained_policy_is_one_of_its_own(whole):
 def test_the_labels_that_taught_the_labeller_are_charged_to_the_rows_that_it_labelled(whole):
     charged = {label for label, row in cells_of(whole).items() if int(row["labels_labeller"])}
     assert charged == {"rlaif", "rlaif_direct", "dno"}
+    direct = cells_of(whole)["rlaif_direct"]
+    assert int(direct["labels_ai_rating"]) == int(direct["judge_calls"]) > 0
 
 
 @pytest.mark.slow

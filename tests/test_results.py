@@ -7,15 +7,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 import toy_study
 from fixed_results import write_results
+from tiny import tiny_policy
 
 from harness import plain_text
-from harness.artifacts import Policy, Preferences, RewardModel, write_rows
+from harness.artifacts import Policy, Preferences, Prompts, Rankings, RewardModel, write_rows
 from harness.draft import Draft
+from harness.judge import ByTag, Prompted, Reward
 from harness.label_budget import LabelBudget
 from harness.ledger import Book
 from harness.report import write_report
@@ -34,7 +37,9 @@ from harness.results import (
 )
 from harness.run import in_order, run
 from harness.stage import Artifact
+from harness.stages.contest import winners
 from harness.stages.optimise import COLUMNS as OPTIMISED
+from harness.stages.optimise import optimise
 from harness.store import Store
 from harness.study import Study
 from harness.study_file import InputError
@@ -279,6 +284,58 @@ def test_labels_count_where_training_reads_them_once_and_by_who_made_them(tmp_pa
     assert count([human]) == {}
     missing = fake(Preferences, "missing")
     assert count([missing, fake(Policy, "p", missing)]) is None
+
+
+def test_a_contest_is_paid_whole_also_the_matches_that_no_pair_was_made_of():
+    """Three answers meet three times; two pairs are far enough apart, and one is replayed."""
+    first = [(f"m{i}", "helpful", "human") for i in range(3)]
+    later = [(f"n{i}", "helpful", "human") for i in range(3)]
+    store = FakeStore(
+        {
+            "first": pairs_of(*first),
+            "pairs": pairs_of(*first[:2]),
+            "later": pairs_of(*later),
+            "again": pairs_of(later[0]),
+            "both": pairs_of(later[0], first[1]),
+        }
+    )
+    kept = winners(fake(Preferences, "first"), margin=0.5).at("pairs")
+    again = winners(fake(Preferences, "later"), margin=0.5)
+    store |= {kept.id: store["pairs"], again.id: store["again"]}
+    both = fake(Preferences, "both", again, kept)
+    contests = [*kept.inputs, *again.inputs]
+    closure = [*contests, kept, again, both, fake(Policy, "p", both)]
+    assert LabelBudget(store).count(closure) == {"human": 6}
+
+
+def test_a_ranking_counts_as_the_comparisons_that_it_implies():
+    """Four answers imply six, three imply three; two rankings of one prompt are on two axes."""
+    row = {"prompt_id": "q", "population": None, "source": "ai"}
+    four = {**row, "axis": "helpful", "responses": list("abcd"), "ranks": [1, 2, 2, 4]}
+    three = {**row, "axis": "safe", "responses": list("abc"), "ranks": [1, 2, 3]}
+    ranked = fake(Rankings, "ranked")
+    count = LabelBudget(FakeStore({"ranked": [four, three]})).count
+    assert count([ranked, fake(RewardModel, "r", ranked)]) == {"ai": 9}
+    assert count([ranked, *(fake(RewardModel, name, ranked) for name in "rs")]) == {"ai": 9}
+
+
+def test_grades_of_single_answers_by_the_labeller_are_labels_and_a_reward_models_are_not():
+    labeller = Prompted(tiny_policy(seed=1))
+    prompts, model = fake(Prompts, "prompts"), fake(RewardModel, "model")
+    asked = ByTag(general=labeller.on("helpful"), red_team=labeller.on("safe"))
+    how = {"value": None, "max_new_tokens": 4, "passes": 1.0, "seed": 0}
+    rated = optimise(tiny_policy(seed=0), prompts, reward=asked, **how)
+    learnt = optimise(tiny_policy(seed=0), prompts, reward=Reward(model), **how)
+    book = object.__new__(Book)
+    book.budget = LabelBudget(FakeStore())
+    book.trained = {"rated": [rated], "learnt": [learnt]}
+    book.manifests = {made.id: {"counters": {"judge_calls": 7}} for made in (rated, learnt)}
+    cell = SimpleNamespace(name="rated", shared=SimpleNamespace(labeller=labeller))
+    assert book.labels(cell) == {"ai_rating": 7}
+    assert book.labels(SimpleNamespace(name="learnt", shared=cell.shared)) == {}
+    assert book.labels(SimpleNamespace(name="rated", shared=SimpleNamespace(labeller=None))) == {}
+    book.manifests = {}
+    assert book.labels(cell) is None, "not known before it is made"
 
 
 class FakeStore(dict):

@@ -10,7 +10,7 @@ from harness.report.grid import Cell, Table, counted, table
 from harness.report.tables import Block, Matrix, sums
 
 PEOPLE = ("human", "oracle", "permuted", "labeller")
-MODELS = ("ai", "ai_principle", "ai_revision")
+MODELS = ("ai", "ai_principle", "ai_revision", "ai_rating")
 TUNING = ("tuning trials", "labels: tuning", "tuning")
 COUNTED = {
     "tokens_generated": "tokens generated",
@@ -42,6 +42,7 @@ def budget(matrix: Matrix, block: Block, name: str) -> Table:
     note = (
         "Mean over seeds. Labels are judgements that training read, by who made them; all adds "
         "those that chose a checkpoint. Labels that a model replaced before training do not count. "
+        "A contest or ranking is paid whole. Ratings are the labeller's grades of single answers. "
         "Judge calls count reward models and labellers alike. Own: stages no other row needs. With "
         "share: a stage that k cells need counts 1/k in each. In full: the method alone; so are "
         "the counts. Best-of-n pays when it is sampled, so its price stands under evaluation. "
