@@ -20,11 +20,16 @@ Use = Literal["critique", "compare"]
 Messages = tuple[Mapping[str, str], ...]
 
 SCHEMA = "constitution/v1"
+SHOWN = "critique_revision"  # what the exemplars of a file are examples of
 STRICT: Mapping[str, str] = {"extra": "forbid"}
 
 
 class ConstitutionError(ValueError):
-    """What is wrong with a constitution, every problem at once."""
+    """What is wrong with a constitution; `problems` are all that were found, a line each."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,8 @@ class Constitution:
 
     def to_plain(self) -> dict[str, Any]:
         """Return the constitution as plain data, as its file holds it."""
-        return {"schema": SCHEMA, **json.loads(json.dumps(asdict(self), default=dict))}
+        plain = json.loads(json.dumps(asdict(self), default=dict))
+        return {"schema": SCHEMA, **plain, "exemplars": {SHOWN: plain["exemplars"]}}
 
     def to_yaml(self) -> str:
         """Return the text of the constitution's file."""

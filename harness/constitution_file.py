@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.constitution import (
     SCHEMA,
+    SHOWN,
     Constitution,
     ConstitutionError,
     Exemplar,
@@ -46,13 +47,21 @@ TABLES: Mapping[str, type[Any]] = {
 }
 
 
+# Keys that a constitution could have and nothing here would read, with where that is said instead.
+ELSEWHERE: Mapping[str, str] = {
+    "defaults": "the number of revisions is a setting of `cai`, seeds are the study's; say it there",
+    "exemplars.compare": "the labeller compares in its own form, without examples; leave it out",
+    "templates.compare": "the labeller compares in its own form; leave it out",
+}
+
+
 def from_plain(raw: Any, source: str) -> Constitution:
     """Return the constitution in plain data; raise ConstitutionError with all that is wrong."""
     from pydantic import TypeAdapter, ValidationError
 
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
         raise ConstitutionError(f"{source}: a constitution begins with `schema: {SCHEMA}`")
-    body = {key: value for key, value in raw.items() if key != "schema"}
+    body, found = readable({key: value for key, value in raw.items() if key != "schema"})
     try:
         text = json.dumps(body)
     except TypeError as error:
@@ -61,12 +70,32 @@ def from_plain(raw: Any, source: str) -> Constitution:
     try:
         made: Constitution = TypeAdapter(Constitution).validate_json(text, strict=True)
     except ValidationError as error:
-        found = [explained(e["loc"], e["type"], e["msg"], e["input"], body) for e in error.errors()]
-        raise ConstitutionError("\n".join([f"{source}:", *found])) from None
-    wrong = problems(made)
-    if wrong:
-        raise ConstitutionError("\n".join([f"{source}:", *wrong]))
+        errors = error.errors()
+        found += [explained(e["loc"], e["type"], e["msg"], e["input"], body) for e in errors]
+        raise ConstitutionError(*(f"{source}: {one}" for one in found)) from None
+    found += problems(made)
+    if found:
+        raise ConstitutionError(*(f"{source}: {one}" for one in found))
     return made
+
+
+def readable(body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what a file says in the shape of a Constitution, and what nothing here would read."""
+    found = []
+    for key, remedy in ELSEWHERE.items():
+        above, _, below = key.rpartition(".")
+        table = body.get(above) if above else body
+        if isinstance(table, Mapping) and below in table:
+            found.append(f"{key}: {remedy}")
+            rest = {name: value for name, value in table.items() if name != below}
+            body = {**body, above: rest} if above else rest
+    shown = body.get("exemplars", {})
+    if isinstance(shown, Mapping) and shown.keys() <= {SHOWN}:
+        body = {**body, "exemplars": shown.get(SHOWN, [])}
+    elif "exemplars" in body:
+        found.append(f"exemplars: write a list under the key `{SHOWN}`, and no other")
+        body = {**body, "exemplars": []}
+    return body, found
 
 
 def explained(
@@ -77,6 +106,8 @@ def explained(
     if len(path) > 2 and path[0] == "principles":
         one = body["principles"][int(path[1])]
         path[1] = str(one.get("id", path[1])) if isinstance(one, Mapping) else path[1]
+    if path[0] == "exemplars":
+        path.insert(1, SHOWN)
     where = ".".join(path)
     if kind == "unexpected_keyword_argument":
         above = [part for part in loc[:-1] if isinstance(part, str)]
@@ -202,7 +233,7 @@ def parsed(text: str, source: str) -> Constitution:
     except yaml.YAMLError as error:
         raise ConstitutionError(f"{source}: {error}") from None
     if twice:
-        raise ConstitutionError("\n".join([f"{source}:", *twice]))
+        raise ConstitutionError(*(f"{source}: {one}" for one in twice))
     return from_plain(raw, source)
 
 

@@ -121,7 +121,7 @@ def imported(
     )
     wrong = problems(made)
     if wrong:
-        raise ConstitutionError("\n".join(wrong))
+        raise ConstitutionError(*wrong)
     return made
 
 

@@ -76,8 +76,8 @@ def gated_reward(
 
     "two" is one model for each axis, gated: `safety_mix` is the share of helpful pairs among the
     safety model's, and the margin is the helpful model's alone. "one" is a model of all pairs.
-    `safety_loss` weighs the safety model's loss on flagged answers, which needs `fit_safe_reward`.
-    (Touvron et al. 2023, arXiv:2307.09288, section 3.2.2)
+    `safety_loss` weighs the safety model's loss on flagged answers, which needs `fit_safe_reward`;
+    ValueError where there is no such model. (Touvron et al. 2023, arXiv:2307.09288, section 3.2.2)
     """
     how: dict[str, Any] = {
         "learning_rate": learning_rate,
@@ -89,6 +89,8 @@ def gated_reward(
     def fitted(rows: Preferences, apart: Margin) -> RewardModel:
         return fit_reward(shared.sft, rows, margin=apart, normalise=False, **how)
 
+    if models == "one" and safety_loss:
+        raise ValueError('safety_loss is of a safety model; set it to 0, or rewards = "two"')
     if models == "one":
         model = fitted(pairs, margin)
         return Reward(model), model

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Literal
 
 from harness.closure import code_digest
+from harness.inert_settings import inert_settings
 from harness.run import in_order
 from harness.stage import Artifact, plain
 from harness.store import Store
@@ -158,7 +159,7 @@ def plan_text(plan: Plan, *, every: bool = False) -> str:
 
     `every` lists all artifacts with their settings; otherwise those with something to explain.
     """
-    parts = [cells_text(plan), unplanned_text(plan), stages_text(plan)]
+    parts = [cells_text(plan), inert_text(plan), unplanned_text(plan), stages_text(plan)]
     parts += [*artifacts_text(plan, every=every), cost_text(plan)]
     return "\n\n".join(part for part in parts if part)
 
@@ -187,6 +188,13 @@ def cells_text(plan: Plan) -> str:
         said = ", ".join(f"{key}={brief(value)}" for key, value in settings.items())
         lines.append(f"  {label:<{width}} {name if name != label else '':<12} {said}".rstrip())
     return "\n".join(lines)
+
+
+def inert_text(plan: Plan) -> str:
+    """Return which settings change nothing beside the others of their row; "" for none."""
+    found = inert_settings(plan.study, plan.cells)
+    lines = [f"  methods.{label}: {', '.join(names)}" for label, names in found.items()]
+    return "\n".join(["Set without effect, by the row's other settings:", *lines]) if lines else ""
 
 
 def unplanned(plan: Plan) -> dict[str, str]:

@@ -112,6 +112,7 @@ class Stage(Generic[P, A]):
     name: str
     owner: str
     later: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, Any]], None] | None = None
 
     @property
     def full_name(self) -> str:
@@ -139,6 +140,8 @@ class Stage(Generic[P, A]):
             for key, value in bound.arguments.items()
             if value is not None or key not in self.later
         }
+        if self.check is not None:
+            self.check(arguments)
         recipe = Recipe(self, arguments, asking_line())
         return self.makes(f"{self.name}-{recipe.digest[:12]}", recipe)
 
@@ -147,19 +150,26 @@ STAGES: dict[str, Stage[Any, Any]] = {}
 
 
 def stage(
-    makes: type[A], *, version: int = 1, name: str | None = None, later: tuple[str, ...] = ()
+    makes: type[A],
+    *,
+    version: int = 1,
+    name: str | None = None,
+    later: tuple[str, ...] = (),
+    check: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Callable[[Callable[Concatenate[Draft, P], None]], Stage[P, A]]:
     """Turn a function `body(out, inputs..., *, settings)` into a stage that makes `makes`.
 
     Raise `version` when a change to the body should redo cached work. Settings in `later` are in no
-    recipe while they are None: work from before them stays. Raises TypeError for a local function
-    (a worker could not find it), no annotation, a seed's default, and no default None in `later`.
+    recipe while they are None: work from before them stays. `check` sees all arguments while the
+    stage is planned, and raises ValueError where they do not go together; limits of a single one
+    belong to its annotation. Raises TypeError for a local function (a worker could not find it), no
+    annotation, a seed's default, and no default None in `later`.
     """
 
     def register(body: Callable[Concatenate[Draft, P], None]) -> Stage[P, A]:
         if "<" in body.__qualname__:
             raise TypeError(f"stage {body.__qualname__} is local; define it at module level")
-        made = Stage(body, makes, version, name or body.__name__, owner_of(body), later)
+        made = Stage(body, makes, version, name or body.__name__, owner_of(body), later, check)
         for parameter in made.signature.parameters.values():
             if parameter.name not in made.hints:
                 raise TypeError(f"stage {made.name}: annotate parameter {parameter.name!r}")

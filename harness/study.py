@@ -18,6 +18,7 @@ from harness import registry
 from harness.adapters import LORA, with_setup
 from harness.artifacts import Policy, Samples, Scores
 from harness.bases import base_policy
+from harness.constitution import ConstitutionError
 from harness.judge import Judge
 from harness.judge_conflicts import of_labeller, of_training
 from harness.selection import reached, selected
@@ -329,7 +330,8 @@ class Planning:
         if isinstance(error, registry.UnknownNameError) and self.study.broken:
             reason = "\n".join([str(error), *self.study.broken.values()])
         elif isinstance(error, ValueError):
-            self.problems.append(f"{path}: {error}")
+            each = error.problems if isinstance(error, ConstitutionError) else (str(error),)
+            self.problems += [f"{path}: {problem}" for problem in each]
             reason = str(error)
         else:
             reason = "".join(traceback.format_exception(error))

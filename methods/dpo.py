@@ -34,6 +34,8 @@ from harness import (
     under_goal,
 )
 
+HARD = ("hinge", "ipo", "ipo_sum")  # losses without a soft label
+
 
 @method(paper="arXiv:2305.18290")
 def dpo(
@@ -52,6 +54,10 @@ def dpo(
     goal: bool = False,  # true is a row to read `hir` by: the same text, without its training
 ) -> Policy:
     """Raise the better answer's probability over the worse one's, relative to the SFT policy."""
+    if feedback != "human" and loss in HARD:
+        raise ValueError(
+            f"feedback = {feedback!r} gives soft labels, and loss {loss!r} takes hard ones"
+        )
     policy = shared.sft
     for number in range(max(rounds, 1)):
         pairs = fresh_pairs(shared, policy, number=number, of=rounds, feedback=feedback)

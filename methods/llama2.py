@@ -6,8 +6,9 @@ many times, the current reward models score these answers and those of versions 
 are imitated. PPO follows, on the safety model's score where safety is at stake and on the other's
 elsewhere, whitened.
 
-Differs from the paper: 1. Reward models start from the SFT policy and are fitted once, unless
-`fresh`: then each version has its share of the budget, judged on the last version's answers. 2. A
+Differs from the paper: 1. Reward models start from the SFT policy and are fitted once. With `rounds`
+the budget is divided among so many versions: each judges answers of the last one, and the models
+are fitted anew to all pairs so far. 2. A
 margin takes pairs whose strength was bought, so it is off. 3. The safety loss on single answers
 takes flags that were bought, so it is off, and its weight is ours. 4. No open data: the helpful
 model reads helpful pairs alone, not half of other axes, and the safety model a share of helpful
@@ -49,7 +50,7 @@ def llama2(
     stages: Literal["both", "rs", "ppo"] = "both",
     versions: Count = 5,  # section 3.2: RLHF-V1 to V5
     pool_from: int = 4,  # section 3.2.3: from V4 on the best of all versions count
-    fresh: bool = False,  # section 3.2.1: yes, weekly
+    rounds: Count = 1,  # of judgements; in section 3.2.1 each version has fresh ones, weekly
     n: int = 16,  # figure 7 shows 1 to 100
     temperature: float = 1.0,  # figure 8: the best one after SFT
     share: float = 1.0,  # of the prompts that are answered for rejection sampling
@@ -74,11 +75,13 @@ def llama2(
     fit |= {"learning_rate": reward_learning_rate, "batch_size": reward_batch_size}
     prompts = portion(shared.prompts, start=0.0, end=share, seed=shared.seed_for("prompts"))
     count = 1 if stages == "ppo" else versions
-    policy, pairs = shared.sft, shared.preferences
+    if rounds > count:
+        raise ValueError(f"rounds = {rounds}: judgements precede a version, and there are {count}")
+    policy, pairs = shared.sft, fresh_pairs(shared, shared.sft, number=0, of=rounds)
     drawn: tuple[Samples, ...] = ()
     for version in range(count):
-        new = fresh_pairs(shared, policy, number=version, of=count) if fresh else pairs
-        pairs = together((pairs, new)) if fresh and version else new
+        if 0 < version < rounds:
+            pairs = together((pairs, fresh_pairs(shared, policy, number=version, of=rounds)))
         reward, value = gated_reward(shared, pairs, rewards, threshold, epochs=reward_epochs, **fit)
         if stages == "ppo":
             break

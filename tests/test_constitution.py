@@ -54,6 +54,12 @@ def changed(**principle):
     return raw
 
 
+def shown(**changes):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Go."}]
+    one = {"messages": turns, "principle": "one", "critique": "x", "revision": "y"}
+    return {"critique_revision": [{**one, **changes}]}
+
+
 def test_the_shipped_ones_are_a_real_one_one_for_the_embedded_world_and_a_control():
     assert NAMES == ["general", "hamlet", "null"]
     for name in NAMES:
@@ -123,30 +129,29 @@ def test_the_embedded_world_is_asked_in_the_frozen_forms(name):
         (
             {
                 **PLAIN,
-                "exemplars": [
-                    {
-                        "messages": [{"role": "user", "content": "Hi"}],
-                        "principle": "three",
-                        "critique": "x",
-                        "revision": "y",
-                    }
-                ],
+                "exemplars": shown(
+                    messages=[{"role": "user", "content": "Hi"}], principle="three"
+                ),
             },
-            "names the principle 'three', which is not there\nan exemplar's messages must end",
+            "'three', which is not there\nmine.yaml: an exemplar's messages must end",
         ),
         (
             {
                 **PLAIN,
-                "exemplars": [
-                    {
-                        "messages": [{"role": "user"}, {"role": "assistant", "content": "Hi"}],
-                        "principle": "one",
-                        "critique": "x",
-                        "revision": "y",
-                    }
-                ],
+                "exemplars": shown(
+                    messages=[{"role": "user"}, {"role": "assistant", "content": "Hi"}]
+                ),
             },
             "an exemplar's message {'role': 'user'}: give it a role and a content",
+        ),
+        ({**PLAIN, "exemplars": shown(critic="x")}, "exemplars.critique_revision.0.critic: there"),
+        ({**PLAIN, "exemplars": []}, "exemplars: write a list under the key `critique_revision`"),
+        ({**PLAIN, "defaults": {"revisions": 4}}, "defaults: the number of revisions is a setting"),
+        (
+            {**changed(weight=-1.0), "exemplars": {"compare": []}, "templates": {"compare": "x"}},
+            "mine.yaml: exemplars.compare: the labeller compares in its own form, without examples; "
+            "leave it out\nmine.yaml: templates.compare: the labeller compares in its own form; "
+            "leave it out\nmine.yaml: one: the weight must be",
         ),
     ],
 )

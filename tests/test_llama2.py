@@ -164,7 +164,7 @@ def test_fine_tuning_starts_where_it_is_told(init):
 
 
 def test_fresh_judgements_divide_the_budget_and_rescore_every_pool(make):
-    made = planned(stages="rs", versions=2, n=2, fresh=True, pool_from=1)
+    made = planned(stages="rs", versions=2, n=2, rounds=2, pool_from=1)
     first, second = (arguments(kept)["pools"] for kept in made_by(made, "keep_best"))
     judges = [{arguments(scored)["judge"] for scored in pool} for pool in (first, second)]
     assert [len(found) for found in judges] == [1, 1]
@@ -183,9 +183,20 @@ def test_fresh_judgements_divide_the_budget_and_rescore_every_pool(make):
     assert {row["source"] for row in new} == {"human"}
 
 
+def test_versions_after_the_last_round_keep_its_reward_models():
+    made = planned(stages="rs", versions=3, n=2, rounds=2)
+    judges = [arguments(a)["judge"] for kept in made_by(made, "keep_best") for a in scored(kept)]
+    assert judges[0] != judges[1] == judges[2]
+    assert len(made_by(made, "relabel")) == 1
+
+
+def scored(kept):
+    return arguments(kept)["pools"]
+
+
 def test_a_dataset_without_annotators_has_no_fresh_judgements():
     with pytest.raises(ValueError, match="annotator"):
-        get("method", "llama2")(replace(SHARED, annotator=None), fresh=True, versions=2)
+        get("method", "llama2")(replace(SHARED, annotator=None), rounds=2, versions=2)
     get("method", "llama2")(replace(SHARED, annotator=None), versions=2)
 
 

@@ -116,11 +116,23 @@ def test_a_setting_is_a_typed_keyword_with_a_default(file):
         ("rest", {"thresholds": (0.5, 0.5)}, "rising thresholds"),
         ("rest", {"thresholds": (0.7, 0.5)}, "rising thresholds"),
         ("cai", {"revisions": -1}, "revisions must not be negative"),
+        ("dpo", {"loss": "ipo", "label_smoothing": 0.1}, "label_smoothing has no effect on loss"),
+        ("dpo", {"loss": "hinge", "length_penalty": 0.1}, "length_penalty has no effect on loss"),
+        ("dpo", {"loss": "ipo", "feedback": "ai"}, "gives soft labels, and loss 'ipo' takes hard"),
+        ("llama2", {"rounds": 2, "stages": "ppo"}, "precede a version, and there are 1"),
+        ("llama2", {"rounds": 3, "versions": 2}, "precede a version, and there are 2"),
+        ("llama2", {"rewards": "one", "safety_loss": 1.0}, "safety_loss is of a safety model"),
     ],
 )
 def test_settings_that_would_do_nothing_or_the_opposite_are_refused(name, settings, says):
     with pytest.raises(ValueError, match=says):
         get("method", name)(SHARED, **settings)
+
+
+def test_ppo_refuses_a_pretraining_loss_without_text_before_anything_is_made():
+    without = replace(SHARED, pretraining=None)
+    with pytest.raises(ValueError, match="the dataset offers none"):
+        get("method", "ppo")(without, pretraining_weight=1.0)
 
 
 def in_turn(policy, stage):

@@ -51,6 +51,46 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
+INERT = """
+schema = 1
+name = "inert"
+seeds = [0]
+[bases.hamlet]
+[datasets.hamlet]
+[methods.sft]
+[methods.sampling]
+method = "llama2"
+stages = "rs"
+kl = 0.02
+n = 4
+[methods.revised]
+method = "cai"
+stage2 = "dpo_revision"
+clamp = 0.4
+beta = 0.2
+[methods.ppo]
+kl = 0.05
+preset = "n_plus"
+[labeller]
+plugin = "labeller"
+[evaluation]
+suites = ["helpfulness"]
+"""
+
+
+def test_settings_that_the_rows_others_leave_without_effect_are_named(tmp_path, store):
+    """RS alone has no PPO, DPO no clamp; 0.05 is N+'s own kl, and another would be another."""
+    file = tmp_path / "inert.toml"
+    file.write_text(INERT)
+    said = plan_text(make_plan(Study.load(file), store))
+    start = said.index("Set without effect")
+    assert said[start:].splitlines()[1:4] == [
+        "  methods.sampling: kl",
+        "  methods.revised: clamp",
+        "",
+    ]
+
+
 def produce(store, artifacts):
     """Make artifacts in this process; return their states."""
     return [outcome.state for outcome in run(artifacts, store, workers=0).values()]

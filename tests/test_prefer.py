@@ -212,7 +212,7 @@ def test_label_smoothing_under_sigmoid_is_cdpo(reference, tmp_path):
 @pytest.mark.parametrize("loss", ["hinge", "ipo", "ipo_sum"])
 def test_smoothing_that_a_loss_would_ignore_is_refused(loss):
     with pytest.raises(ValueError, match="no effect"):
-        loss_config(pairs(), loss, 0.1)
+        prefer(tiny_policy(seed=0), tiny_pairs(n=2, seed=0), loss=loss, label_smoothing=0.1, seed=0)
 
 
 def test_soft_labels_are_refused_where_the_loss_cannot_take_them():
@@ -310,7 +310,7 @@ def test_simpo_does_not_look_at_the_reference(reference, tmp_path):
 )
 def test_a_term_that_a_loss_would_ignore_is_refused(changes):
     with pytest.raises(ValueError, match="no effect"):
-        Variant(**changes)
+        prefer(tiny_policy(seed=0), tiny_pairs(n=2, seed=0), **changes, seed=0)
 
 
 def test_eight_micro_batches_of_one_have_the_gradient_of_one_batch_of_eight(reference, tmp_path):

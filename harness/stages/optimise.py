@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,20 @@ COLUMNS = (
 )
 
 
-@stage(makes=Policy, version=3, later=("early_stop", "legacy_after_eos"))
+def has_what_it_reads(given: Mapping[str, Any]) -> None:
+    """Raise ValueError where a setting of `optimise` asks for a model or text that is not given."""
+    if given["value_head"] == "reward" and given["value"] is None:
+        raise ValueError('value_head = "reward" needs a reward model as `value`; or set "zeros"')
+    if given["pretraining_weight"] and given["pretraining"] is None:
+        raise ValueError(
+            "pretraining_weight needs pretraining text, and the dataset offers none; set it to 0"
+        )
+
+
+LATER = ("early_stop", "legacy_after_eos")
+
+
+@stage(makes=Policy, version=3, later=LATER, check=has_what_it_reads)
 def optimise(
     out: Draft,
     policy: Policy,
@@ -124,8 +137,6 @@ def train(
     from harness.stages.sample import Manner
     from harness.training import save_model, write_curve
 
-    if settings.value_head == "reward" and sources.value is None:
-        raise ValueError('value_head = "reward" needs a reward model as `value`; or set "zeros"')
     tokenizer = policy.tokenizer()
     manner = Manner.of(policy, tokenizer, settings.temperature)
     networks = networks_for(out, policy, sources, settings, tokenizer.pad_token_id)
@@ -288,17 +299,17 @@ def value_adapter(
 def blocks(tokenizer: Any, texts: Texts | None, weight: float) -> list[list[int]]:
     """Return pretraining text as blocks of tokens, texts joined by EOS, the short end left out.
 
-    Raises ValueError where the loss has a weight and there is no text.
+    Raises ValueError where the loss has a weight and the text is empty.
     """
-    if weight == 0:
+    if weight == 0 or texts is None:
         return []
     ids: list[int] = []
-    for row in texts or ():
+    for row in texts:
         ids += [*tokenizer(row["text"], add_special_tokens=False)["input_ids"]]
         ids.append(tokenizer.eos_token_id)
     size = min(BLOCK, len(ids))
     if size < 2:
         raise ValueError(
-            "pretraining_weight needs pretraining text, and the dataset offers none; set it to 0"
+            "pretraining_weight needs pretraining text, and the dataset's is empty; set it to 0"
         )
     return [ids[start : start + size] for start in range(0, len(ids) - size + 1, size)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -57,7 +57,19 @@ COLUMNS = (
 )
 
 
-@stage(makes=Policy, version=2)
+def has_effect(given: Mapping[str, Any]) -> None:
+    """Raise ValueError where a setting of `prefer` would not matter under its loss."""
+    loss = given["loss"]
+    for name in ("margin", "length_penalty", "label_smoothing"):
+        takes = (*LOGISTIC, "robust") if name == "label_smoothing" else LOGISTIC
+        if given[name] and loss not in takes:
+            raise ValueError(
+                f"{name} has no effect on loss {loss!r}; set it to 0, or take one of "
+                f"{', '.join(takes)}"
+            )
+
+
+@stage(makes=Policy, version=2, check=has_effect)
 def prefer(
     out: Draft,
     reference: Policy,
@@ -120,14 +132,6 @@ class Variant:
     nll: float = 0.0
     flips: float = 0.0
 
-    def __post_init__(self) -> None:
-        for name in ("margin", "length_penalty"):
-            if getattr(self, name) and self.loss not in LOGISTIC:
-                raise ValueError(
-                    f"{name} has no effect on loss {self.loss!r}; set it to 0, or take one of "
-                    f"{', '.join(LOGISTIC)}"
-                )
-
     @property
     def is_trls(self) -> bool:
         """Whether TRL computes the loss of hard labels, before `nll`."""
@@ -182,8 +186,6 @@ def loss_config(
         return {"loss_type": ["sigmoid" if loss in OURS else loss]}
     if loss != "robust" and any(row["p1"] != 1 for row in rows):
         raise ValueError(f'loss {loss!r} takes hard labels only; use loss="sigmoid" for soft p1')
-    if label_smoothing and loss != "robust":
-        raise ValueError(f"label_smoothing has no effect on loss {loss!r}; set it to 0")
     if loss in OURS:
         return {"loss_type": ["sigmoid"]}
     return {"loss_type": [loss], "label_smoothing": label_smoothing}
