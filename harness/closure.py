@@ -14,7 +14,8 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, Final
 
-from harness.stage import OURS, Stage
+from harness.owners import OURS
+from harness.stage import Stage
 
 # Read by pattern: a syntax tree costs milliseconds a module, and a plan looks at many. A sentence
 # in a docstring may pass for an import; then the closure is a module larger than it has to be.

@@ -49,7 +49,7 @@ TABLES: Mapping[str, type[Any]] = {
 
 # Keys that a constitution could have and nothing here would read, with where that is said instead.
 ELSEWHERE: Mapping[str, str] = {
-    "defaults": "the number of revisions is a setting of `cai`, seeds are the study's; say it there",
+    "defaults": "how many revisions is a setting of `cai`, seeds are the study's; say it there",
     "exemplars.compare": "the labeller compares in its own form, without examples; leave it out",
     "templates.compare": "the labeller compares in its own form; leave it out",
 }

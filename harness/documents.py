@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.glossary import SFT, meaning
+from harness.owners import DISTRIBUTION
 from harness.ranges import Choice, LogRange, Tried, declared_ranges
 from harness.registry import Kind, Plugin, plugins
-from harness.stage import DISTRIBUTION
 from harness.study_file import StudyFile, Table
 
 PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text"}

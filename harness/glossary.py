@@ -77,7 +77,6 @@ METHODS: Final[Mapping[str, str]] = {
     "llama2.stages": "rejection sampling, PPO, or PPO after rejection sampling",
     "llama2.versions": "rounds of rejection sampling",
     "llama2.pool_from": "version from which on the answers of all versions compete",
-    "llama2.fresh": "whether each version has pairs of its own, judged on the last one's answers",
     "llama2.rs_learning_rate": "learning rate of imitating the best answers",
     "llama2.rs_epochs": "times that the best answers are trained on",
     "llama2.margin": "how far apart a reward model holds a pair by its strength",
@@ -196,6 +195,7 @@ JUDGES: Final[Mapping[str, str]] = {
     "endpoint.timeout": "seconds of one try",
 }
 SUITES: Final[Mapping[str, str]] = {
+    "goal_attack.goal": "text in the system turn of every attacked request",
     "overoptimisation.n": "answers of SFT drawn to each prompt; all smaller n are read off them",
     "size": "how many items of which sets; see the table of benchmarks",
     "path": "folder of the local copies; beside the study. Not for smoke",

@@ -43,9 +43,10 @@ def is_inert(study: Study, cell: Cell, name: str) -> bool:
 
     def plan(value: Any) -> Policy | None:
         try:
-            return plugin(shared, **{**given, name: value})
+            made: Policy = plugin(shared, **{**given, name: value})
         except Exception:  # a refusal, or a fault that is told where the row itself is planned
             return None
+        return made
 
     tried = (plugin.settings[name].default, *other_values(plugin.settings[name], given[name]))
     others = {plan(value) for value in tried if value != given[name]} - {None}

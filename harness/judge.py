@@ -71,7 +71,7 @@ class Judge(ABC):
     kinds: ClassVar[dict[str, type[Judge]]] = {}
 
     def __init_subclass__(cls) -> None:
-        from harness.stage import owner_of_type
+        from harness.owners import owner_of_type
 
         Judge.kinds[f"{owner_of_type(cls)}:{cls.__name__}"] = cls
 

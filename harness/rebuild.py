@@ -14,7 +14,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from harness.stage import STAGES, Artifact, Stage, freeze, owner_of_type
+from harness.owners import owner_of_type
+from harness.stage import STAGES, Artifact, Stage, freeze
 
 Bind = Callable[[Artifact], Artifact]
 

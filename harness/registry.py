@@ -24,8 +24,9 @@ from typing import Any, Literal
 
 from harness.artifacts import Policy, Scores
 from harness.judge import Judge
+from harness.owners import DISTRIBUTION, OURS, owner_of, where_defined
 from harness.shared import Data, Shared, Subject
-from harness.stage import DISTRIBUTION, OURS, coerce, owner_of, where_defined
+from harness.stage import coerce
 
 Kind = Literal["method", "suite", "dataset", "judge"]
 GROUP = "alignment_matrix"
@@ -74,7 +75,7 @@ class Plugin:
 
     @property
     def owner(self) -> str:
-        """Who owns the plugin, as it enters ids; see `stage.owner_of`."""
+        """Who owns the plugin, as it enters ids; see `owners.owner_of`."""
         return owner_of(self.function)
 
     @property

@@ -72,21 +72,22 @@ class Shared:
     pretraining: Texts | None
     max_new_tokens: int
     seed: int
+    constitution: str = "hamlet"  # by whose principles "ai_principle" labels: a name, or a file
 
     def seed_for(self, *names: str | int) -> int:
         """Return a seed for one use, hashed from the cell's seed and the names given."""
         return derived_seed(self.seed, *names)
 
-    def labelled(self, feedback: Feedback, constitution: str = "hamlet") -> Preferences:
+    def labelled(self, feedback: Feedback) -> Preferences:
         """Return the budget's pairs as people labelled them, or with the labeller's soft labels.
 
         The rows, prompts and answers are the same for all three. "ai" asks the labeller about each
-        row's own axis; "ai_principle" by a principle of the constitution, drawn for each pair.
+        row's own axis; "ai_principle" by a principle drawn for each pair from the constitution.
         Raises ValueError where the study names no labeller, or one that reads no principles.
         """
         if feedback == "human":
             return self.preferences
-        judge, principles = self.who_labels(feedback, constitution)
+        judge, principles = self.who_labels(feedback)
         return relabel(
             self.preferences,
             judge=judge,
@@ -95,9 +96,7 @@ class Shared:
             seed=self.seed_for("relabel"),
         )
 
-    def who_labels(
-        self, feedback: Feedback, constitution: str = "hamlet"
-    ) -> tuple[Judge, Constitution | None]:
+    def who_labels(self, feedback: Feedback) -> tuple[Judge, Constitution | None]:
         """Return who gives fresh labels, and the principles that pairs are judged by, if any.
 
         Raises ValueError where the dataset offers no annotator, the study names no labeller, or the
@@ -114,7 +113,7 @@ class Shared:
         if feedback == "ai":
             return judge, None
         judge.under("")  # a labeller that reads no principles is refused here, while planning
-        return judge, written(constitution)
+        return judge, written(self.constitution)
 
     def asked(self, purpose: str) -> Judge:
         """Return the study's labeller; raise ValueError that says what for, where there is none."""

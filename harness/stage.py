@@ -23,13 +23,12 @@ from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
 from harness.annotations import refusal, show
 from harness.draft import Draft
+from harness.owners import owner_of, owner_of_type, where_defined
 
 P = ParamSpec("P")
 A = TypeVar("A", bound="Artifact")
 
 PLAIN = (bool, int, str)  # types that JSON gives back as they were
-OURS = ("harness", "methods", "evals")
-DISTRIBUTION = "alignment-matrix"
 
 
 @dataclass(frozen=True)
@@ -191,22 +190,6 @@ def stage(
     return register
 
 
-def owner_of(body: Callable[..., Any]) -> str:
-    """Return who owns a plugin: our distribution, or the top-level module a third party chose.
-
-    That is the same for a file given by `--plugin`, an installed package and a script.
-    """
-    top = body.__module__.split(".")[0]
-    if top in OURS:
-        return DISTRIBUTION
-    return Path(body.__code__.co_filename).stem if top == "__main__" else top
-
-
-def where_defined(body: Callable[..., Any]) -> str:
-    """Return file and name of a function, as an error message names it."""
-    return f"{Path(body.__code__.co_filename).resolve()}:{body.__qualname__}"
-
-
 def asking_line() -> str:
     """Return `file:line` of the nearest caller outside harness and Python, else of the caller."""
     caller = sys._getframe(2)
@@ -339,12 +322,6 @@ def plain(value: Any, *, whole: bool = False) -> Any:
         return value
     kind = type(value).__name__
     raise TypeError(f"a stage setting must be plain data or an artifact, not {kind}")
-
-
-def owner_of_type(kind: type) -> str:
-    """Return who owns a dataclass used as a setting; see `owner_of`."""
-    top = kind.__module__.split(".")[0]
-    return DISTRIBUTION if top in OURS else top
 
 
 def find_artifacts(value: Any) -> Iterator[Artifact]:

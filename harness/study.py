@@ -218,6 +218,7 @@ class Planning:
             pretraining=data.pretraining,
             max_new_tokens=self.declared.evaluation.max_new_tokens,
             seed=seed,
+            constitution=self.declared.constitution,
         )
         return Block(label, dataset, seed, shared, data, judge, self.draw(sft, shared, data))
 

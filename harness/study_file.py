@@ -157,6 +157,11 @@ class StudyFile(Table):
     labeller: dict[str, Any] | None = Field(
         None, description="who gives AI feedback: `plugin` and its settings"
     )
+    constitution: str = Field(
+        "hamlet",
+        description='principles that the labeller compares by where `feedback = "ai_principle"`: '
+        "hamlet, general, null, or a YAML file beside the study",
+    )
     judge: dict[str, Any] | None = Field(
         None, description="who judges in evaluation: `plugin` and its settings"
     )

@@ -16,6 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import registry
+from harness.constitution import ConstitutionError
+from harness.constitution_file import constitution
 from harness.registry import PLUGINS, Kind, UnknownNameError, nearest
 from harness.sources import current, missing_path
 from harness.stage import coerce, plain
@@ -61,6 +63,7 @@ def check(
             problems += table_problems(raw[section], section, "plugin", "judge", None, folder)
     problems += evaluation_problems(raw.get("evaluation"), folder, broken=broken)
     problems += sft_problems(raw.get("sft", {}))
+    problems += constitution_problems(raw.get("constitution", "hamlet"))
     problems += tune_problems(raw)
     for label, table in tables_of(raw, "bases"):
         problems += path_problems(table.get("path"), f"bases.{label}.path", folder)
@@ -217,6 +220,15 @@ def evaluation_problems(table: object, folder: Path, *, broken: bool) -> Iterato
                 f"evaluation.co_primary: no suite or metric {shown(name)}.{nearest(name, metrics)} "
                 f"Known: {', '.join(metrics)}"
             )
+
+
+def constitution_problems(name: object) -> Iterator[str]:
+    """Yield what is wrong with the constitution that a study names."""
+    try:
+        if isinstance(name, str):
+            constitution(name)
+    except ConstitutionError as error:
+        yield from (f"constitution: {problem}" for problem in error.problems)
 
 
 def sft_problems(table: object) -> Iterator[str]:

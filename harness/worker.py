@@ -27,10 +27,11 @@ from harness.claims import Claim, Superseded
 from harness.closure import code_digest
 from harness.device import peak_device_memory
 from harness.draft import ContractBroken, Diverged, Draft, Interrupted
+from harness.owners import where_defined
 from harness.rebuild import Unresolvable, find_stage, rebuild_arguments
 from harness.redaction import redacted
 from harness.responses import FOLDER, keeping
-from harness.stage import Artifact, Recipe, where_defined
+from harness.stage import Artifact, Recipe
 from harness.store import StaleArtifact, Store
 
 Say = Callable[[dict[str, Any]], None]

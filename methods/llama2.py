@@ -6,16 +6,16 @@ many times, the current reward models score these answers and those of versions 
 are imitated. PPO follows, on the safety model's score where safety is at stake and on the other's
 elsewhere, whitened.
 
-Differs from the paper: 1. Reward models start from the SFT policy and are fitted once. With `rounds`
-the budget is divided among so many versions: each judges answers of the last one, and the models
-are fitted anew to all pairs so far. 2. A
-margin takes pairs whose strength was bought, so it is off. 3. The safety loss on single answers
-takes flags that were bought, so it is off, and its weight is ours. 4. No open data: the helpful
-model reads helpful pairs alone, not half of other axes, and the safety model a share of helpful
-ones. 5. All versions sample themselves, at one temperature; unfinished answers are not imitated.
-6. Where the paper is silent, fine-tuning is as SFT's and starts from the SFT policy, and PPO is as
-in Huang et al. 2024, its values zero at first; it stops with its passes, not on held-out prompts.
-7. Neither ghost attention nor context distillation, which are about system prompts.
+Differs from the paper: 1. Reward models start from the SFT policy and are fitted once; `rounds`
+divides the budget among so many versions, each of which judges the last one's answers and fits them
+anew to all pairs so far. 2. A margin takes pairs whose strength was bought, so it is off. 3. The
+safety loss on single answers takes flags that were bought, so it is off, and its weight is ours;
+without it the threshold is of a pairwise score, which is no probability of being safe. 4. No open
+data: the helpful model reads helpful pairs alone, not half of other axes, and the safety model a
+share of helpful ones. 5. All versions sample themselves, at one temperature; unfinished answers are
+not imitated. 6. Where the paper is silent, fine-tuning is as SFT's and starts from the SFT policy,
+and PPO is as in Huang et al. 2024, its values zero at first; it stops with its passes, not on
+held-out prompts. 7. Neither ghost attention nor context distillation, which are about system text.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def llama2(
     """Imitate the best answers by two reward models, version by version, then optimise by PPO."""
     fit: dict[str, Any] = {"margin": margin, "safety_mix": safety_mix, "safety_loss": safety_loss}
     fit |= {"learning_rate": reward_learning_rate, "batch_size": reward_batch_size}
+    rs: Any = {"learning_rate": rs_learning_rate, "epochs": rs_epochs, "seed": shared.seed}
     prompts = portion(shared.prompts, start=0.0, end=share, seed=shared.seed_for("prompts"))
-    count = 1 if stages == "ppo" else versions
-    if rounds > count:
-        raise ValueError(f"rounds = {rounds}: judgements precede a version, and there are {count}")
+    if rounds > (1 if stages == "ppo" else versions):
+        raise ValueError(f"rounds = {rounds}: each precedes a version of rejection sampling")
     policy, pairs = shared.sft, fresh_pairs(shared, shared.sft, number=0, of=rounds)
     drawn: tuple[Samples, ...] = ()
-    for version in range(count):
+    for version in range(versions):
         if 0 < version < rounds:
             pairs = together((pairs, fresh_pairs(shared, policy, number=version, of=rounds)))
         reward, value = gated_reward(shared, pairs, rewards, threshold, epochs=reward_epochs, **fit)
@@ -89,9 +89,7 @@ def llama2(
         drawn += (sample(policy, prompts, n=n, temperature=temperature, **limit),)
         pool = drawn if version + 1 >= pool_from else drawn[-1:]
         kept = keep_best(tuple(score(answers, judge=reward) for answers in pool))
-        start = {"sft": shared.sft, "base": shared.base, "previous": policy}[init]
-        seed = shared.seed
-        policy = finetune(start, kept, learning_rate=rs_learning_rate, epochs=rs_epochs, seed=seed)
+        policy = finetune({"sft": shared.sft, "base": shared.base}.get(init, policy), kept, **rs)
     rl = {**PRESETS["llama2"], "kl": kl, "batch_size": batch_size, "learning_rate": learning_rate}
     rl |= {"passes": passes, "max_new_tokens": shared.max_new_tokens, "seed": shared.seed}
     rl |= {"reward": reward, "value": value, "value_learning_rate": value_learning_rate}

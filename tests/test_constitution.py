@@ -129,9 +129,7 @@ def test_the_embedded_world_is_asked_in_the_frozen_forms(name):
         (
             {
                 **PLAIN,
-                "exemplars": shown(
-                    messages=[{"role": "user", "content": "Hi"}], principle="three"
-                ),
+                "exemplars": shown(messages=[{"role": "user", "content": "Hi"}], principle="three"),
             },
             "'three', which is not there\nmine.yaml: an exemplar's messages must end",
         ),
@@ -146,11 +144,11 @@ def test_the_embedded_world_is_asked_in_the_frozen_forms(name):
         ),
         ({**PLAIN, "exemplars": shown(critic="x")}, "exemplars.critique_revision.0.critic: there"),
         ({**PLAIN, "exemplars": []}, "exemplars: write a list under the key `critique_revision`"),
-        ({**PLAIN, "defaults": {"revisions": 4}}, "defaults: the number of revisions is a setting"),
+        ({**PLAIN, "defaults": {"revisions": 4}}, "defaults: how many revisions is a setting"),
         (
             {**changed(weight=-1.0), "exemplars": {"compare": []}, "templates": {"compare": "x"}},
-            "mine.yaml: exemplars.compare: the labeller compares in its own form, without examples; "
-            "leave it out\nmine.yaml: templates.compare: the labeller compares in its own form; "
+            "mine.yaml: exemplars.compare: the labeller compares in its own form, without examples"
+            "; leave it out\nmine.yaml: templates.compare: the labeller compares in its own form; "
             "leave it out\nmine.yaml: one: the weight must be",
         ),
     ],

@@ -13,6 +13,7 @@ from tiny import tiny_pairs, tiny_policy
 
 from harness.artifacts import Preferences, Rankings, Samples, write_rows
 from harness.constitution import Constitution, Principle
+from harness.constitution_file import constitution
 from harness.draft import Draft
 from harness.judge import Answer, Judge, Letters, Prompted, Verdict
 from harness.shared import Shared
@@ -168,6 +169,19 @@ def test_human_feedback_is_the_shared_rows_and_ai_feedback_the_same_rows_relabel
         assert {row["source"] for row in rows} == {source}
         ids[source] = [row["pair_id"] for row in rows]
     assert ids["human"] == ids["ai"] == ids["ai_principle"]
+
+
+def test_principles_are_those_of_the_studys_constitution():
+    shared = tiny_shared(0)
+    named = [replace(shared, constitution=name).labelled("ai_principle") for name in NAMES]
+    asked = [pairs.recipe.arguments["constitution"] for pairs in named]
+    assert asked == [constitution(name) for name in NAMES]
+    assert shared.labelled("ai_principle") == named[0]
+    other = replace(shared, constitution="general")
+    assert other.labelled("ai") == shared.labelled("ai")
+
+
+NAMES = ("hamlet", "general", "null")
 
 
 def test_a_study_without_a_fitting_labeller_is_refused_with_the_remedy():

@@ -11,8 +11,9 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 from harness import Count, Share, fit_reward, optimise, prefer, sample
+from harness.owners import DISTRIBUTION
 from harness.registry import discover
-from harness.stage import DISTRIBUTION, STAGES, coerce
+from harness.stage import STAGES, coerce
 from harness.study import Overrides, Study, StudyError
 from harness.tiny import tiny_base, tiny_prompts
 

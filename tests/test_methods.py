@@ -119,8 +119,8 @@ def test_a_setting_is_a_typed_keyword_with_a_default(file):
         ("dpo", {"loss": "ipo", "label_smoothing": 0.1}, "label_smoothing has no effect on loss"),
         ("dpo", {"loss": "hinge", "length_penalty": 0.1}, "length_penalty has no effect on loss"),
         ("dpo", {"loss": "ipo", "feedback": "ai"}, "gives soft labels, and loss 'ipo' takes hard"),
-        ("llama2", {"rounds": 2, "stages": "ppo"}, "precede a version, and there are 1"),
-        ("llama2", {"rounds": 3, "versions": 2}, "precede a version, and there are 2"),
+        ("llama2", {"rounds": 2, "stages": "ppo"}, "each precedes a version"),
+        ("llama2", {"rounds": 3, "versions": 2}, "each precedes a version"),
         ("llama2", {"rewards": "one", "safety_loss": 1.0}, "safety_loss is of a safety model"),
     ],
 )

@@ -223,6 +223,11 @@ def test_the_error_is_one_readable_list(write):
         ("beta = 1", "beta = 0.1", "methods.firm: the same cells as methods.toy_dpo"),
         ('method = "toy_dpo"', "method = 3", "methods.firm.method = 3: must name a method"),
         ("schema = 1", "schema = 1\nschema = 1", "Cannot overwrite"),
+        (
+            "schema = 1",
+            'schema = 1\nconstitution = "generl"',
+            "constitution: no constitution 'generl'. Did you mean 'general'?",
+        ),
     ],
 )
 def test_a_single_fault_is_named(write, old, new, says):

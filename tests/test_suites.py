@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from evals import answers, capability, helpfulness, safety
+from evals import answers, capability, goal_attack, helpfulness, safety
 from harness import (
     Draft,
+    Goal,
     Policy,
     Probes,
     Samples,
@@ -24,12 +25,16 @@ from harness import (
     Subject,
     Texts,
     Truth,
+    collection,
     registry,
+    sample,
+    under_goal,
     write_rows,
 )
 from harness.hamlet.answers import STYLES
 from harness.hamlet.requests import World
 from harness.judge import Answer, Contains, Judge
+from harness.tiny import tiny_base, tiny_data
 
 WORLD = 0
 
@@ -160,6 +165,39 @@ def test_good_answers_come_out_at_the_good_end_of_every_metric(tmp_path, world, 
     assert best["over_refusal"] == 0
     assert best["hallucination"] == best["sycophancy"] == 0
     assert worst["hallucination"] > 0.5
+
+
+def test_an_attack_by_goal_asks_for_harm_in_the_system_turn_and_changes_nothing_else():
+    data, policy = tiny_data(), tiny_base(seed=0)
+    how = {"n": 3, "temperature": 1.0, "max_new_tokens": 8, "seed": 5}
+    own = sample(policy, data.test, **how)
+    truth = Truth("truth")
+    fields = dict.fromkeys(f.name for f in dataclasses.fields(Subject))
+    subject = Subject(
+        **{**fields, "policy": policy, "test": data.test, "truth": truth, "samples": {"T=1": own}}
+    )
+    (asked,) = goal_attack.goal_attack(subject).recipe.arguments["samples"].values()
+    given = asked.recipe.arguments
+    assert {name: given[name] for name in how} == how
+    assert given["prompts"] == collection(data.test, tag="red-team")
+    assert given["policy"] == under_goal(policy, goal=Goal(helpful=True, safe=False).text)
+    (other,) = goal_attack.goal_attack(subject, goal="Obey.").recipe.arguments["samples"].values()
+    assert other.recipe.arguments["policy"] == under_goal(policy, goal="Obey.")
+
+
+def test_only_harmful_requests_can_be_attacked_and_a_harmful_step_is_what_counts(
+    tmp_path, world, requests
+):
+    truth = truth_of(tmp_path, requests)
+    found = {}
+    for style in ("best", "worst"):
+        drawn = sampled(tmp_path / style, requests, styled(world, style))
+        grade = goal_attack.grade_attacks
+        rows, _ = run(grade, tmp_path / f"s-{style}", samples={"T=1": drawn}, truth=truth)
+        assert len(rows) == sum(request.intent.task == "harmful" for request in requests)
+        found |= {style: means(rows)["attack_compliance"]}
+    safe = means(graded_safety(tmp_path, requests, styled(world, "worst"), "worst"))
+    assert found == {"best": 0.0, "worst": safe["harmful_compliance"]}
 
 
 def test_metrics_read_only_the_requests_that_can_show_them(tmp_path, world, requests):
