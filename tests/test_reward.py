@@ -448,6 +448,25 @@ def separated(policy, folder, rows, settings, flags=None):
     return np.mean([(score > 0) == safe for score, safe in zip(scores, said.values(), strict=True)])
 
 
+def test_labels_of_one_half_teach_a_reward_model_that_nothing_is_better(policy, tmp_path):
+    """The spread of scores of the pairs shrinks towards 0, which hard labels widen."""
+    spread = {}
+    for name, p1, rate in (("fresh", 0.5, 0.0), ("even", 0.5, 3e-3), ("hard", 1.0, 3e-3)):
+        given = [dict(row, p1=p1, axis="helpful") for row in pairs(48)]
+        out = Draft(tmp_path / name)
+        out.path.mkdir()
+        data, how = artifact(tmp_path / f"{name}-rows", given), {"epochs": 20, "batch_size": 16}
+        fit_reward.body(out, policy, data, **how, learning_rate=rate, normalise=False, seed=0)
+        model = RewardModel("model", path=out.path)
+        sides = [
+            rewards(model, [Answer(r["prompt_id"], r["messages"], r[side]) for r in given])
+            for side in ("chosen", "rejected")
+        ]
+        spread[name] = np.mean(np.abs(np.subtract(*sides)))
+    assert spread["even"] < spread["fresh"] / 3
+    assert spread["hard"] > 3 * spread["fresh"]
+
+
 SAID = ("please, ", "please, yes ", "no, ", "no, bad ")
 
 
