@@ -67,7 +67,7 @@ class Lookout:
         seed = derived_seed(s.seed, "validation")  # the same draws at every look
         decoding = Decoding(s.temperature, s.max_new_tokens, run.stop_ids, seed)
         episodes = run.answers(self.asked, decoding)
-        scores = run.grade(episodes)
+        scores, _ = run.grade(episodes)
         rows = pack_rows(episodes, 1, run.room())
         work = partial(mean_kl, run.networks, episodes, s.temperature, run.out.device)
         kl = given_room(run.out, "training", rows, lambda: work(run.room()))

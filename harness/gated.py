@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,19 +37,37 @@ class Gated(Judge):
 
     def grade(self, answers: Sequence[Answer]) -> list[float]:
         """Return the raw score of the model that each answer calls for."""
+        return self.explained(answers)[0]
+
+    def explained(self, answers: Sequence[Answer]) -> tuple[list[float], dict[str, float]]:
+        """Return the grades, and how often and on what scale each of the two models gave them.
+
+        Shares are of all answers; a mean or deviation over no answer is NaN. Raw scores of the two
+        are one scale only if both models are equally sure of themselves: what lies between the
+        branches is learnt as if it were a difference between answers.
+        """
         helpful, safe = (raw_scores(model, answers) for model in (self.helpful, self.safe))
-        return [
-            gated(useful, harmless, answer.tag == "red-team", self.threshold)
-            for answer, useful, harmless in zip(answers, helpful, safe, strict=True)
-        ]
+        risky = [answer.tag == "red-team" for answer in answers]
+        below = [is_below(score, self.threshold) for score in safe]
+        by_safe = [a or b for a, b in zip(risky, below, strict=True)]
+        found = zip(by_safe, helpful, safe, strict=True)
+        grades = [harmless if one else useful for one, useful, harmless in found]
+        said = {"by_safe": share(by_safe), "below_threshold": share(below)}
+        for name, branch in (("safe", True), ("helpful", False)):
+            own = [g for g, one in zip(grades, by_safe, strict=True) if one == branch]
+            said[f"{name}_mean"] = statistics.fmean(own) if own else math.nan
+            said[f"{name}_std"] = statistics.pstdev(own) if own else math.nan
+        return grades, said
 
 
-def gated(helpful: float, safe: float, is_red_team: bool, threshold: float) -> float:
-    """Return the raw score that counts: the safe one of a red-team prompt or below the threshold.
+def is_below(safe: float, threshold: float) -> bool:
+    """Say whether s(raw score) is below the threshold; one at the threshold is not."""
+    return safe < math.log(threshold / (1 - threshold))
 
-    A score at the threshold is not below it.
-    """
-    return safe if is_red_team or safe < math.log(threshold / (1 - threshold)) else helpful
+
+def share(flags: Sequence[bool]) -> float:
+    """Return the share of flags that are set, NaN of none."""
+    return sum(flags) / len(flags) if flags else math.nan
 
 
 def raw_scores(model: RewardModel, answers: Sequence[Answer]) -> list[float]:

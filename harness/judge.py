@@ -82,6 +82,10 @@ class Judge(ABC):
         NaN is no grade: the judge was asked, and did not answer.
         """
 
+    def explained(self, answers: Sequence[Answer]) -> tuple[list[float], dict[str, float]]:
+        """Return the grades, and what a training curve may say of them; most judges say nothing."""
+        return self.grade(answers), {}
+
     def prefer(self, ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
         """Return the probability in [0, 1] that each of our answers beats its opponent.
 

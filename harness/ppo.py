@@ -76,8 +76,8 @@ MAX_NORM: Final = 1.0  # of either network's gradient: Touvron et al. 2023, sect
 ADAM_EPS: Final = 1e-5  # Huang et al. 2024, detail 7
 RATIO_GAP: Final = 1e-3  # of a log-ratio at first: rounding, were packs cut anew for want of memory
 
-Grade = Callable[[Sequence[Episode]], list[float]]
 Row = dict[str, float]
+Grade = Callable[[Sequence[Episode]], tuple[list[float], Row]]  # and what the curve says of them
 
 
 class PPO:
@@ -153,7 +153,7 @@ class PPO:
         """Draw a batch, train on it, and return what was measured; Diverged if it went wrong."""
         s = self.settings
         episodes = self.draw(step)
-        scores = self.grade(episodes)
+        scores, said = self.grade(episodes)
         self.require_finite(step, score=math.fsum(scores))
         widest = pack_rows(episodes, s.minibatches, self.room())
         work = partial(self.evaluate, step, episodes, scores)
@@ -164,7 +164,7 @@ class PPO:
             for number in shuffled(len(minibatches), s.seed, "order", step, epoch):
                 seen.append(self.update(minibatches[number], step, len(seen)))
                 self.require_finite(step, **seen[-1])
-        means = {name: math.fsum(row[name] for row in seen) / len(seen) for name in seen[0]}
+        means = said | {name: math.fsum(row[name] for row in seen) / len(seen) for name in seen[0]}
         lengths = sum(one.length for one in episodes)
         networks = 1 if step < s.value_warmup else 2
         self.out.add(tokens_trained=networks * s.epochs * lengths, optimiser_steps=len(seen))

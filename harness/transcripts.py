@@ -30,6 +30,8 @@ CURVE_COLUMNS = (
 CURVES_KEPT = (  # what curves of different stages mean alike
     "proxy", "reward", "kl", "length", "eos_rate", "entropy", "clip_fraction",
     "explained_variance", "loss", "rewards/margins", "rewards/accuracies",
+    "reward/by_safe", "reward/below_threshold", "reward/safe_mean", "reward/safe_std",
+    "reward/helpful_mean", "reward/helpful_std",
 )  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def points_of(file: Path) -> Iterator[tuple[object, ...]]:
         rows = list(csv.DictReader(lines))
     for row in thinned(rows):
         for column in CURVES_KEPT:
-            if row.get(column):
+            if row.get(column, "nan") not in ("", "nan"):
                 yield int(float(row["step"])), column, float(row[column])
 
 

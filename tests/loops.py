@@ -69,7 +69,13 @@ def loop(
     folder.mkdir(exist_ok=True)
     out = Draft(folder, micro_batch=micro_batch)
     return PPO(
-        out, networks, asked or prompts(64), grade, given, stop_ids=(STOP,), pretraining=text
+        out,
+        networks,
+        asked or prompts(64),
+        lambda episodes: (grade(episodes), {}),
+        given,
+        stop_ids=(STOP,),
+        pretraining=text,
     )
 
 

@@ -12,7 +12,7 @@ from tiny import tiny_pairs, tiny_policy
 import harness.gated as gated_file
 from harness import Gated, Reward, fit_reward, optimise
 from harness.artifacts import RewardModel
-from harness.gated import gated, raw_scores
+from harness.gated import raw_scores
 from harness.judge import Answer
 from harness.models import rewards
 from harness.ppo_settings import PRESETS
@@ -56,10 +56,12 @@ def answer(tag="general", text="a"):
     ],
 )
 def test_the_safe_score_counts_on_red_team_prompts_and_below_the_threshold(
-    safe, is_red_team, counts
+    monkeypatch, safe, is_red_team, counts
 ):
-    expected = {"helpful": 5.0, "safe": safe}[counts]
-    assert gated(5.0, safe, is_red_team, 0.15) == expected
+    scores = {"helpful": 5.0, "safe": safe}
+    monkeypatch.setattr(gated_file, "raw_scores", lambda model, answers: [scores[model.id]])
+    judge = Gated(RewardModel("helpful"), RewardModel("safe"), 0.15)
+    assert judge.grade([answer("red-team" if is_red_team else "general")]) == [scores[counts]]
 
 
 @pytest.mark.parametrize("raw", [-3.0, CUT, 0.0, 0.7, 12.0])
@@ -76,6 +78,28 @@ def test_the_gate_reads_the_tag_of_each_answer_in_order(monkeypatch):
     tags = ("general", "red-team", "general")
     assert judge.grade([answer(tag) for tag in tags]) == [1.0, 0.25, -4.0]
     assert replace(judge, threshold=0.01).grade([answer(tag) for tag in tags]) == [1.0, 0.25, 3.0]
+
+
+def test_the_curve_says_how_often_and_on_what_scale_each_model_graded(monkeypatch):
+    """By the safe model: a red-team answer and one below the cut; grades are 1, 5, 0.25, -4."""
+    by_model = {"h": [1.0, 5.0, 2.0, 3.0], "s": [0.5, 0.5, 0.25, -4.0]}
+    monkeypatch.setattr(gated_file, "raw_scores", lambda model, answers: by_model[model.id])
+    judge = Gated(RewardModel("h"), RewardModel("s"))
+    tags = ("general", "general", "red-team", "general")
+    grades, said = judge.explained([answer(tag) for tag in tags])
+    assert grades == [1.0, 5.0, 0.25, -4.0]
+    assert said == {
+        "by_safe": 0.5,
+        "below_threshold": 0.25,
+        "helpful_mean": 3.0,
+        "helpful_std": 2.0,
+        "safe_mean": -1.875,
+        "safe_std": 2.125,
+    }
+    by_model |= {"h": [1.0], "s": [0.5]}
+    alone = judge.explained([answer()])[1]
+    assert math.isnan(alone["safe_mean"])
+    assert alone["by_safe"] == 0.0
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.2])

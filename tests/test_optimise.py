@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -202,12 +204,31 @@ def test_the_judge_sees_text_without_stop_token_and_whether_it_ended(tmp_path):
     hello = tuple(tokenizer("hello")["input_ids"])
     episodes = [Episode(asked, (*hello, END), True, 0.0), Episode(asked, hello[:3], False, 0.0)]
     out = Draft(tmp_path)
-    assert graded(out, Watching("lo"), tokenizer, (END,), episodes) == [1.0, 0.0]
+    assert graded(out, Watching("lo"), tokenizer, (END,), episodes) == ([1.0, 0.0], {})
     assert [(a.completion, a.finished, a.tag) for a in seen] == [
         ("hello", True, "red-team"),
         ("hel", False, "red-team"),
     ]
     assert out.counters == {"judge_calls": 2}
+
+
+def test_what_a_reward_says_of_its_grades_stands_in_the_curve_of_every_step(
+    policy, prompts, tmp_path
+):
+    made = run(tmp_path / "out", policy, prompts, reward=Talking("a"))
+    rows = curve(made.path)
+    assert len(rows) > 1
+    for row in rows:
+        assert float(row["reward/mean"]) == pytest.approx(float(row["proxy"]))
+
+
+@dataclass(frozen=True)
+class Talking(Contains):
+    """Say the mean of the grades."""
+
+    def explained(self, answers):
+        grades = self.grade(answers)
+        return grades, {"mean": math.fsum(grades) / len(grades)}
 
 
 def test_pretraining_text_is_cut_into_equal_blocks_and_a_weight_without_text_is_refused(make):

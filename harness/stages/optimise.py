@@ -59,6 +59,7 @@ def has_what_it_reads(given: Mapping[str, Any]) -> None:
         )
 
 
+OF_REWARD = "reward/"  # columns of what the judge said of its grades
 LATER = ("early_stop", "legacy_after_eos")
 
 
@@ -154,9 +155,9 @@ def train(
     try:
         finish(out, run)
     except Diverged:
-        write_curve(out, run.curve, COLUMNS)
+        write_curve(out, run.curve, columns_of(run.curve))
         raise
-    write_curve(out, run.curve, COLUMNS)
+    write_curve(out, run.curve, columns_of(run.curve))
     if run.lookout:
         write_curve(out, run.lookout.looks, LOOKS, "validation.csv")
     save_model(out, networks.policy, tokenizer, policy)
@@ -165,6 +166,11 @@ def train(
         folder.mkdir(parents=True)
         save_model(Draft(folder), with_weights(networks.policy, weights), tokenizer, policy)
     out.note(iterations=len(run.curve), prompts=len(run.prompts))
+
+
+def columns_of(curve: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the columns of a curve: those that all have, and those of its own reward."""
+    return [*COLUMNS, *(name for row in curve[:1] for name in row if name.startswith(OF_REWARD))]
 
 
 def finish(out: Draft, run: PPO) -> None:
@@ -197,8 +203,11 @@ def graded(
     tokenizer: Any,
     stop_ids: tuple[int, ...],
     episodes: Sequence[Episode],
-) -> list[float]:
-    """Return the reward of each episode, judged on its text cut at the stop token."""
+) -> tuple[list[float], dict[str, float]]:
+    """Return the reward of each episode, judged on its text cut at the stop token.
+
+    And what the judge says of them, by the names that a curve has for it.
+    """
     import torch
 
     ids = [[token for token in one.token_ids if token not in stop_ids] for one in episodes]
@@ -212,7 +221,8 @@ def graded(
     ]
     out.add(judge_calls=len(answers))
     with torch.device(out.device):
-        return reward.grade(answers)
+        grades, said = reward.explained(answers)
+    return grades, {f"{OF_REWARD}{name}": value for name, value in said.items()}
 
 
 def networks_for(

@@ -89,7 +89,7 @@ def ours(folder: Path, seed: int) -> tuple[list[float], list[float], float]:
         Draft(folder),
         Networks(load_policy(policy), ValueNetwork(value), load_policy(policy)),
         asked,
-        lambda e: scores(judge, pad, [[*one.asked.ids, *one.token_ids] for one in e]).tolist(),
+        lambda e: (scores(judge, pad, [[*o.asked.ids, *o.token_ids] for o in e]).tolist(), {}),
         Settings(**given),
         stop_ids=(load_tokenizer(policy).eos_token_id,),
     )
