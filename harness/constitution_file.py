@@ -106,7 +106,7 @@ def explained(
     if len(path) > 2 and path[0] == "principles":
         one = body["principles"][int(path[1])]
         path[1] = str(one.get("id", path[1])) if isinstance(one, Mapping) else path[1]
-    if path[0] == "exemplars":
+    if path[:1] == ["exemplars"]:
         path.insert(1, SHOWN)
     where = ".".join(path)
     if kind == "unexpected_keyword_argument":

@@ -239,8 +239,9 @@ def test_pretraining_text_is_cut_into_equal_blocks_and_a_weight_without_text_is_
     joined = "<|end|>".join(row["text"] for row in texts)
     assert joined.startswith(tokenizer.decode(found[0]))
     assert blocks(tokenizer, texts, 0.0) == []
-    with pytest.raises(ValueError, match="empty; set it to 0"):
-        blocks(tokenizer, [], 1.0)
+    for nothing in (None, []):
+        with pytest.raises(ValueError, match="there is none; set it to 0"):
+            blocks(tokenizer, nothing, 1.0)
 
 
 @pytest.mark.slow

@@ -309,17 +309,17 @@ def value_adapter(
 def blocks(tokenizer: Any, texts: Texts | None, weight: float) -> list[list[int]]:
     """Return pretraining text as blocks of tokens, texts joined by EOS, the short end left out.
 
-    Raises ValueError where the loss has a weight and the text is empty.
+    Raises ValueError where the loss has a weight and there is no text.
     """
-    if weight == 0 or texts is None:
+    if weight == 0:
         return []
     ids: list[int] = []
-    for row in texts:
+    for row in texts or ():
         ids += [*tokenizer(row["text"], add_special_tokens=False)["input_ids"]]
         ids.append(tokenizer.eos_token_id)
     size = min(BLOCK, len(ids))
     if size < 2:
         raise ValueError(
-            "pretraining_weight needs pretraining text, and the dataset's is empty; set it to 0"
+            "pretraining_weight needs pretraining text, and there is none; set it to 0"
         )
     return [ids[start : start + size] for start in range(0, len(ids) - size + 1, size)]
