@@ -64,7 +64,7 @@ from harness.stages.hindsight import Relabelled, follow_goals, in_hindsight
 from harness.stages.label import label, rank, relabel, together
 from harness.stages.mix import mix
 from harness.stages.optimise import optimise
-from harness.stages.prefer import PreferenceLoss, prefer
+from harness.stages.prefer import HARD_LABELS, PreferenceLoss, prefer
 from harness.stages.reward import fit_reward, fit_safe_reward
 from harness.stages.sample import sample, score
 from harness.stages.sanity import Longest, canned, recite
@@ -85,6 +85,7 @@ from harness.training import save_model
 
 __all__ = [
     "BEST",
+    "HARD_LABELS",
     "PRESETS",
     "Answer",
     "Artifact",

@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 
 from harness import (
     BEST,
+    HARD_LABELS,
     Feedback,
     LogRange,
     Policy,
@@ -33,8 +34,6 @@ from harness import (
     prefer,
     under_goal,
 )
-
-HARD = ("hinge", "ipo", "ipo_sum")  # losses without a soft label
 
 
 @method(paper="arXiv:2305.18290")
@@ -54,7 +53,7 @@ def dpo(
     goal: bool = False,  # true is a row to read `hir` by: the same text, without its training
 ) -> Policy:
     """Raise the better answer's probability over the worse one's, relative to the SFT policy."""
-    if feedback != "human" and loss in HARD:
+    if feedback != "human" and loss in HARD_LABELS:
         raise ValueError(
             f"feedback = {feedback!r} gives soft labels, and loss {loss!r} takes hard ones"
         )

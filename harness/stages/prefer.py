@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 PreferenceLoss = Literal["sigmoid", "hinge", "ipo", "ipo_sum", "robust", "sigmoid_norm", "simpo"]
 LOGISTIC = ("sigmoid", "sigmoid_norm", "simpo")  # -log s of something: they take soft labels
+HARD_LABELS = ("hinge", "ipo", "ipo_sum")  # losses that take no soft label
 PER_TOKEN = ("sigmoid_norm", "simpo", "ipo")  # losses that compare means over tokens
 OURS = ("ipo_sum", "simpo")  # losses that TRL's DPOTrainer lacks
 
@@ -184,7 +185,7 @@ def loss_config(
         for row in rows:
             row["p1"] = smoothed(row["p1"], label_smoothing)
         return {"loss_type": ["sigmoid" if loss in OURS else loss]}
-    if loss != "robust" and any(row["p1"] != 1 for row in rows):
+    if loss in HARD_LABELS and any(row["p1"] != 1 for row in rows):
         raise ValueError(f'loss {loss!r} takes hard labels only; use loss="sigmoid" for soft p1')
     if loss in OURS:
         return {"loss_type": ["sigmoid"]}
